@@ -1,0 +1,61 @@
+//! What every handler is given: the services of the broker and the facts of the one request.
+//!
+//! [`HandlerContext`] is shared by all connections and cheap to clone; [`RequestContext`] belongs to one request.
+//! Handlers take both by reference and own only the decoded request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use flafka_log_store::Log;
+use kafka_protocol::protocol::StrBytes;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::BrokerConfig;
+use crate::groups::GroupCoordinator;
+use crate::metrics::BrokerMetrics;
+use crate::producer_ids::ProducerIds;
+use crate::topics::Topics;
+
+/// The services behind all handlers. Clone = a handful of reference counts.
+#[derive(Clone)]
+pub struct HandlerContext {
+    /// The effective configuration (`server.properties` over the defaults).
+    pub config: Arc<BrokerConfig>,
+    /// The log that holds topics, offsets and every journaled table.
+    pub log: Log,
+    /// Topic names, ids, partitions and configs.
+    pub topics: Arc<Topics>,
+    /// The coordinator of all consumer groups.
+    pub groups: Arc<GroupCoordinator>,
+    /// Producer ids, handed out from journaled blocks.
+    pub(crate) producer_ids: Arc<ProducerIds>,
+    /// Counters for the console.
+    pub metrics: Arc<BrokerMetrics>,
+    /// Cancelled when the broker stops: long waits end early and answer.
+    pub shutdown: CancellationToken,
+    /// The address clients are told to connect to.
+    pub advertised: Advertised,
+}
+
+/// Host and port that Metadata, FindCoordinator and DescribeCluster hand out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// Host name or address.
+    pub host: StrBytes,
+    /// TCP port.
+    pub port: i32,
+}
+
+/// The facts of one request.
+#[derive(Clone)]
+pub struct RequestContext {
+    /// The request's API version; already checked against the table of served versions.
+    pub api_version: i16,
+    /// The client id of the request header, if any.
+    pub client_id: Option<StrBytes>,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// Cancelled when the peer is gone or the broker stops: a handler that waits (Fetch, JoinGroup, SyncGroup) must
+    /// select on it and return; its answer is then thrown away.
+    pub disconnected: CancellationToken,
+}
