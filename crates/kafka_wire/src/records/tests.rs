@@ -1,0 +1,1 @@
+//! Round trips, hand-made vectors and hostile bytes.
