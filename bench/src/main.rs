@@ -1,0 +1,2 @@
+//! Load tools and recorded results
+fn main() {}

@@ -1,0 +1,1 @@
+//! The runtime of an agent: build from configuration, wiring, runners, supervision, shutdown

@@ -1,0 +1,1 @@
+//! Avro as bytes: Flume's event datum and object container files

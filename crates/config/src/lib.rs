@@ -1,0 +1,1 @@
+//! Configuration files: Flume's properties grammar, YAML, look-ups, and errors that explain

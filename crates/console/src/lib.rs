@@ -1,0 +1,1 @@
+//! The agent's HTTP endpoints: metrics, health, readiness

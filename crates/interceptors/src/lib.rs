@@ -1,0 +1,1 @@
+//! The interceptors: timestamp, host, static, uuid

@@ -1,0 +1,1 @@
+//! What the Kafka source, sink and channel share: client properties, producers, consumers

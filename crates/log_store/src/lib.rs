@@ -1,0 +1,1 @@
+//! The partition log: segments, commit journal, recovery

@@ -1,0 +1,1 @@
+//! The sinks: kafka, file_roll, logger, null, and the event serializers

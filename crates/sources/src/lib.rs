@@ -1,0 +1,1 @@
+//! The sources: taildir, spooldir, http, netcat, exec, seq, kafka

@@ -1,0 +1,2 @@
+//! Generates and checks what is generated: reference, man pages, file lengths
+fn main() {}
