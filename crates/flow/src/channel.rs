@@ -167,6 +167,12 @@ pub trait Channel: Send + Sync {
     /// The channel's counters.
     fn counters(&self) -> &Arc<Counters>;
 
+    /// Whether events survive the end of the process. A channel that forgets them is drained
+    /// before its agent stops.
+    fn is_durable(&self) -> bool {
+        true
+    }
+
     /// Refreshes the gauges (`ChannelSize` and such) before the counters are shown.
     fn refresh(&self) {}
 }
