@@ -1,1 +1,3 @@
 //! Configuration files: Flume's properties grammar, YAML, look-ups, and errors that explain
+
+pub mod properties;
