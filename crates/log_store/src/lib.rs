@@ -1,1 +1,48 @@
-//! The partition log: segments, commit journal, recovery
+//! The partition log: one storage engine under the embedded topics, the file channel, quarantine and the ledger.
+//!
+//! A *stream* (a topic partition or a file channel) is a directory of segments that hold Kafka record batches v2 exactly
+//! as on the wire. One shared commit journal makes durability independent of the number of streams: small appends go
+//! into it as idempotent redo, bulk appends sync their segment and journal only a reference. A commit group is atomic
+//! over appends, acks, tables and trims.
+//!
+//! The way of a commit: [`Log::commit`] checks the batches on the caller's thread and queues the group; the commit thread
+//! takes everything queued, plans it in memory, writes the segments, writes and syncs the journal once, publishes,
+//! and answers. Checkpoints run beside it on the housekeeper's thread. What an acknowledgement means is
+//! [`Durability`]; what a start does after a crash is in [`RecoveryReport`].
+//!
+//! Design: `kafka-reference.md` §4 and `faults.md` §3.2 of the project's notes.
+
+mod acks;
+mod clock;
+mod codec;
+mod engine;
+mod error;
+mod fs;
+mod index;
+mod jobs;
+mod log;
+mod op;
+mod queue;
+mod read;
+mod recovery;
+mod segment;
+mod settings;
+mod stream;
+mod tables;
+mod threads;
+
+pub use self::acks::AckState;
+pub use self::clock::{Clock, ManualClock, SystemClock};
+pub use self::error::{CommitError, IoFault, OpenError, ReadError};
+pub use self::fs::{File, Fs, Lock, LockError, OpenMode, RealFs};
+pub use self::log::Log;
+pub use self::op::{AppendStamp, Offset, Op, OpOutcome, Position, StreamId, Table};
+pub use self::queue::Ticket;
+pub use self::read::{FileRange, ReadPlan};
+pub use self::recovery::{Cut, RecoveryReport};
+pub use self::settings::{
+    Durability, LogOptions, MAX_KEY_BYTES, MAX_STREAM_NAME_BYTES, MAX_VALUE_BYTES,
+    MIN_JOURNAL_FILE_BYTES, StreamSettings, TimestampType,
+};
+pub use self::stream::StreamBounds;
+pub use self::tables::MAX_TABLE_BYTES;

@@ -1,0 +1,276 @@
+//! Reading: plans of file ranges that hold whole record batches, and lookups by time.
+//!
+//! A plan names bytes in files, so that the broker can send them without looking at records. Nothing beyond the high
+//! watermark is ever planned. A plan keeps its files open: a segment that is deleted meanwhile still reads.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+use flafka_kafka_wire::records::{self, BatchError};
+
+use crate::error::{IoFault, ReadError};
+use crate::fs::{File, Fs};
+use crate::op::{Offset, Position};
+use crate::segment::{HeaderWalk, Segment};
+use crate::stream::StreamState;
+
+/// Most segments one plan spans.
+const MAX_SLICES: usize = 16;
+/// Most sealed segments that stay open with their indexes.
+const MAX_OPEN_SEGMENTS: usize = 256;
+/// Most bytes a batch may decompress to in a lookup by time.
+const MAX_LOOKUP_BYTES: usize = 256 << 20;
+
+/// Bytes of one file.
+#[derive(Debug, Clone)]
+pub struct FileRange {
+    /// The open file.
+    pub file: Arc<dyn File>,
+    /// First byte.
+    pub position: Position,
+    /// How many.
+    pub length: usize,
+}
+
+/// What a read will return: whole batches, from the one that holds the asked offset on.
+#[derive(Debug, Clone)]
+pub struct ReadPlan {
+    /// The bytes, in order. Empty when there is nothing to read yet.
+    pub slices: Vec<FileRange>,
+    /// The stream's high watermark when the plan was made.
+    pub high_watermark: Offset,
+    /// The stream's log start when the plan was made.
+    pub log_start: Offset,
+    /// Whether the slices reach the high watermark.
+    pub reaches_end: bool,
+}
+
+impl ReadPlan {
+    /// Bytes of all slices.
+    pub fn length(&self) -> usize {
+        self.slices.iter().map(|slice| slice.length).sum()
+    }
+
+    /// Reads everything. Blocking; usually from the page cache.
+    ///
+    /// # Errors
+    /// What the file system says; `UnexpectedEof` if a file is shorter than it was.
+    pub fn read_to_bytes(&self) -> io::Result<Bytes> {
+        let mut out = vec![0; self.length()];
+        let mut done = 0;
+        for slice in &self.slices {
+            let target = &mut out[done..done + slice.length];
+            slice.file.read_exact_at(target, slice.position.0)?;
+            done += slice.length;
+        }
+        Ok(Bytes::from(out))
+    }
+}
+
+/// The sealed segments that are open, oldest first: file descriptors and indexes stay bounded.
+#[derive(Debug, Default)]
+pub(crate) struct OpenSegments(Mutex<VecDeque<Weak<Segment>>>);
+
+impl OpenSegments {
+    /// Adds a segment that is open and not active, and closes the oldest beyond the limit.
+    pub(crate) fn add(&self, segment: &Arc<Segment>) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.push_back(Arc::downgrade(segment));
+        while open.len() > MAX_OPEN_SEGMENTS {
+            if let Some(oldest) = open.pop_front().and_then(|weak| weak.upgrade()) {
+                oldest.detach();
+            }
+        }
+    }
+}
+
+/// Reads with a stream's published state.
+#[derive(Debug)]
+pub(crate) struct StreamReader<'a> {
+    pub(crate) stream: &'a StreamState,
+    pub(crate) fs: &'a dyn Fs,
+    pub(crate) open: &'a OpenSegments,
+}
+
+impl StreamReader<'_> {
+    /// See [`crate::Log::read`].
+    pub(crate) fn plan(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        min_one_batch: bool,
+    ) -> Result<ReadPlan, ReadError> {
+        let (segments, mut plan) = {
+            let view = self.stream.view();
+            if view.deleted {
+                return Err(ReadError::UnknownStream(self.stream.id));
+            }
+            if from < view.log_start || from > view.high_watermark {
+                return Err(ReadError::OutOfRange {
+                    offset: from,
+                    log_start: view.log_start,
+                    log_end: view.high_watermark,
+                });
+            }
+            let plan = ReadPlan {
+                slices: Vec::new(),
+                high_watermark: view.high_watermark,
+                log_start: view.log_start,
+                reaches_end: from == view.high_watermark,
+            };
+            if plan.reaches_end {
+                return Ok(plan);
+            }
+            let first = view.segment_of(from).unwrap_or(0);
+            let segments: Vec<(Arc<Segment>, u64)> = view.segments[first..]
+                .iter()
+                .take(MAX_SLICES)
+                .map(|segment| (Arc::clone(segment), segment.length()))
+                .collect();
+            (segments, plan)
+        };
+        let mut room = max_bytes as u64;
+        let mut offset = from;
+        for (segment, length) in &segments {
+            let need_one = min_one_batch && plan.slices.is_empty();
+            let Some((range, ends)) = self.range(segment, *length, offset, room, need_one)? else {
+                break;
+            };
+            room = room.saturating_sub(range.length as u64);
+            plan.slices.push(range);
+            if !ends {
+                return Ok(plan);
+            }
+            offset = Offset(segment.end_offset());
+            plan.reaches_end = offset >= plan.high_watermark;
+        }
+        Ok(plan)
+    }
+
+    /// The bytes of one segment from the batch that holds `offset`, and whether they reach its end.
+    fn range(
+        &self,
+        segment: &Arc<Segment>,
+        length: u64,
+        offset: Offset,
+        room: u64,
+        need_one: bool,
+    ) -> Result<Option<(FileRange, bool)>, ReadError> {
+        let file = self.file_of(segment)?;
+        let mut walk = HeaderWalk::new(&*file, segment.position_of(offset.0), length);
+        let (start, first_length) = loop {
+            let step = walk
+                .step()
+                .map_err(IoFault::of("read segment", &segment.path))?;
+            match step {
+                None => return Ok(None),
+                Some(Ok((position, header))) if header.last_offset() >= offset.0 => {
+                    break (position, header.total_len() as u64);
+                }
+                Some(Ok(_)) => {}
+                Some(Err(source)) => return Err(self.corrupt(segment, walk.position(), source)),
+            }
+        };
+        let limit = start.saturating_add(room);
+        let end = if length <= limit {
+            length
+        } else {
+            segment.boundary_below(limit)
+        };
+        let end = if end > start {
+            end
+        } else if first_length <= room || need_one {
+            start + first_length
+        } else {
+            return Ok(None);
+        };
+        let range = FileRange {
+            file,
+            position: Position(start),
+            length: usize::try_from(end - start).unwrap_or(usize::MAX),
+        };
+        Ok(Some((range, end == length)))
+    }
+
+    fn file_of(&self, segment: &Arc<Segment>) -> Result<Arc<dyn File>, ReadError> {
+        let (file, opened) = segment.open(self.fs)?;
+        if opened {
+            self.open.add(segment);
+        }
+        Ok(file)
+    }
+
+    fn corrupt(&self, segment: &Segment, position: u64, source: BatchError) -> ReadError {
+        ReadError::Corrupt {
+            path: segment.path.clone(),
+            position,
+            source,
+        }
+    }
+
+    /// See [`crate::Log::offset_for_timestamp`].
+    pub(crate) fn offset_for_timestamp(
+        &self,
+        timestamp: i64,
+    ) -> Result<Option<(Offset, i64)>, ReadError> {
+        let (segments, log_start) = {
+            let view = self.stream.view();
+            if view.deleted {
+                return Err(ReadError::UnknownStream(self.stream.id));
+            }
+            let segments: Vec<(Arc<Segment>, u64)> = view
+                .segments
+                .iter()
+                .map(|segment| (Arc::clone(segment), segment.length()))
+                .collect();
+            (segments, view.log_start)
+        };
+        for (segment, length) in segments {
+            if segment.max_timestamp() < timestamp {
+                continue;
+            }
+            if let Some(found) = self.first_at(&segment, length, timestamp, log_start)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn first_at(
+        &self,
+        segment: &Arc<Segment>,
+        length: u64,
+        timestamp: i64,
+        log_start: Offset,
+    ) -> Result<Option<(Offset, i64)>, ReadError> {
+        let file = self.file_of(segment)?;
+        let mut walk = HeaderWalk::new(&*file, segment.position_at_time(timestamp), length);
+        let mut scratch = Vec::new();
+        while let Some(step) = walk
+            .step()
+            .map_err(IoFault::of("read segment", &segment.path))?
+        {
+            let (position, header) =
+                step.map_err(|source| self.corrupt(segment, walk.position(), source))?;
+            if header.max_timestamp < timestamp || header.last_offset() < log_start.0 {
+                continue;
+            }
+            let mut batch = vec![0; header.total_len()];
+            file.read_exact_at(&mut batch, position)
+                .map_err(IoFault::of("read segment", &segment.path))?;
+            let bad = |source| self.corrupt(segment, position, source);
+            records::verify(&batch).map_err(bad)?;
+            let iter =
+                records::records(&header, &batch, &mut scratch, MAX_LOOKUP_BYTES).map_err(bad)?;
+            for record in iter {
+                let record = record.map_err(bad)?;
+                if record.timestamp >= timestamp && record.offset >= log_start.0 {
+                    return Ok(Some((Offset(record.offset), record.timestamp)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,249 @@
+//! A segment: one file `<base offset, 20 digits>.seg` with whole record batches v2 in offset order and nothing else, so
+//! Kafka's own `DumpLogSegments` reads it. The drawing of a batch is in [`flafka_kafka_wire::records`].
+//!
+//! Invariant: `length` and `end_offset` only ever name whole batches that were published; bytes behind `length` in the
+//! file are unacknowledged and may be overwritten.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use flafka_kafka_wire::records::{BatchError, BatchHeader, HEADER_LEN};
+
+use crate::error::IoFault;
+use crate::fs::{File, Fs, OpenMode};
+use crate::index::{self, Index, IndexEntry};
+
+/// File name of the segment that starts at `base_offset`.
+pub(crate) fn file_name(base_offset: i64) -> String {
+    format!("{base_offset:020}.seg")
+}
+
+/// The base offset of a segment's file name.
+pub(crate) fn parse_file_name(name: &str) -> Option<i64> {
+    let digits = name.strip_suffix(".seg")?;
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// One segment, shared between the commit thread and readers.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    /// Offset of its first record.
+    pub(crate) base_offset: i64,
+    /// The file.
+    pub(crate) path: PathBuf,
+    end_offset: AtomicI64,
+    length: AtomicU64,
+    max_timestamp: AtomicI64,
+    handles: RwLock<Handles>,
+}
+
+#[derive(Debug, Default)]
+struct Handles {
+    file: Option<Arc<dyn File>>,
+    index: Option<Index>,
+}
+
+impl Segment {
+    pub(crate) fn new(dir: &Path, base_offset: i64) -> Self {
+        Segment {
+            base_offset,
+            path: dir.join(file_name(base_offset)),
+            end_offset: AtomicI64::new(base_offset),
+            length: AtomicU64::new(0),
+            max_timestamp: AtomicI64::new(i64::MIN),
+            handles: RwLock::default(),
+        }
+    }
+
+    /// The offset after its last record.
+    pub(crate) fn end_offset(&self) -> i64 {
+        self.end_offset.load(Ordering::Acquire)
+    }
+
+    /// Published bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.length.load(Ordering::Acquire)
+    }
+
+    /// Highest timestamp of its batches; i64::MIN when empty.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.max_timestamp.load(Ordering::Acquire)
+    }
+
+    /// Sets what is published.
+    pub(crate) fn publish(&self, end_offset: i64, length: u64, max_timestamp: i64) {
+        self.end_offset.store(end_offset, Ordering::Release);
+        self.length.store(length, Ordering::Release);
+        self.max_timestamp
+            .fetch_max(max_timestamp, Ordering::AcqRel);
+    }
+
+    /// Gives the segment an open file and index: new or active segments.
+    pub(crate) fn attach(&self, file: Arc<dyn File>, index: Index) {
+        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
+        *handles = Handles {
+            file: Some(file),
+            index: Some(index),
+        };
+    }
+
+    /// Closes file and index; the next reader opens them again.
+    pub(crate) fn detach(&self) {
+        *self.handles.write().unwrap_or_else(PoisonError::into_inner) = Handles::default();
+    }
+
+    /// Runs `body` on the index in memory, if it is there.
+    pub(crate) fn with_index<R>(&self, body: impl FnOnce(&mut Index) -> R) -> Option<R> {
+        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
+        handles.index.as_mut().map(body)
+    }
+
+    /// The open file, opening it (and loading or rebuilding the index) if need be; the flag says that it was opened now.
+    pub(crate) fn open(&self, fs: &dyn Fs) -> Result<(Arc<dyn File>, bool), IoFault> {
+        {
+            let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(file), Some(_)) = (&handles.file, &handles.index) {
+                return Ok((Arc::clone(file), false));
+            }
+        }
+        let file = fs
+            .open(&self.path, OpenMode::Read)
+            .map_err(IoFault::of("open segment", &self.path))?;
+        let index = self
+            .load_index(fs, &*file, self.length())
+            .map_err(IoFault::of("index segment", &self.path))?;
+        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
+        if handles.file.is_none() {
+            *handles = Handles {
+                file: Some(Arc::clone(&file)),
+                index: Some(index),
+            };
+        }
+        Ok((file, true))
+    }
+
+    /// The index up to `end`: from its files as far as they are good, the rest from the batches' headers.
+    pub(crate) fn load_index(&self, fs: &dyn Fs, file: &dyn File, end: u64) -> io::Result<Index> {
+        let mut index = index::load(fs, &self.path, self.base_offset, end).unwrap_or_default();
+        let (from, mut time) = match index.last() {
+            Some(last) => (u64::from(last.position), last.time_before),
+            None => (0, i64::MIN),
+        };
+        let mut walk = HeaderWalk::new(file, from, end);
+        while let Some((position, header)) = walk.next()? {
+            if index.wants(position) {
+                index.push(self.entry(&header, position, time));
+            }
+            time = time.max(header.max_timestamp);
+        }
+        Ok(index)
+    }
+
+    /// The index entry of a batch. Segments end before offsets or positions leave 32 bits.
+    pub(crate) fn entry(
+        &self,
+        header: &BatchHeader,
+        position: u64,
+        time_before: i64,
+    ) -> IndexEntry {
+        IndexEntry {
+            relative_offset: (header.base_offset - self.base_offset) as u32,
+            position: position as u32,
+            time_before,
+        }
+    }
+
+    /// A batch start at or before `offset`.
+    pub(crate) fn position_of(&self, offset: i64) -> u64 {
+        let relative = u64::try_from(offset - self.base_offset).unwrap_or(0);
+        self.with_index(|index| index.position_of(relative))
+            .unwrap_or(0)
+    }
+
+    /// A batch start at or before the first batch at or after `timestamp`.
+    pub(crate) fn position_at_time(&self, timestamp: i64) -> u64 {
+        self.with_index(|index| index.position_at_time(timestamp))
+            .unwrap_or(0)
+    }
+
+    /// The last indexed batch start up to `limit`.
+    pub(crate) fn boundary_below(&self, limit: u64) -> u64 {
+        self.with_index(|index| index.boundary_below(limit))
+            .unwrap_or(0)
+    }
+}
+
+/// Walks the headers of the batches between two positions, without their records. Reads ahead a little, so that small
+/// batches do not cost a call each.
+#[derive(Debug)]
+pub(crate) struct HeaderWalk<'a> {
+    file: &'a dyn File,
+    position: u64,
+    end: u64,
+    buffer: Vec<u8>,
+    buffer_at: u64,
+}
+
+impl<'a> HeaderWalk<'a> {
+    const READ_AHEAD: usize = 8 * 1024;
+
+    pub(crate) fn new(file: &'a dyn File, from: u64, end: u64) -> Self {
+        HeaderWalk {
+            file,
+            position: from,
+            end,
+            buffer: Vec::new(),
+            buffer_at: 0,
+        }
+    }
+
+    /// Where the next batch starts.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next batch's position and header; `None` at the end or where no whole batch is.
+    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, BatchHeader)>> {
+        Ok(match self.step()? {
+            Some(Ok(found)) => Some(found),
+            _ => None,
+        })
+    }
+
+    /// As [`HeaderWalk::next`], but says what is wrong with a batch that is there.
+    pub(crate) fn step(&mut self) -> io::Result<Option<Result<(u64, BatchHeader), BatchError>>> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let position = self.position;
+        let skip = position.wrapping_sub(self.buffer_at) as usize;
+        let inside = position >= self.buffer_at && skip + HEADER_LEN <= self.buffer.len();
+        if !inside {
+            let most = usize::try_from(self.end - position).unwrap_or(usize::MAX);
+            self.buffer.resize(Self::READ_AHEAD.min(most), 0);
+            let found = self.file.read_full(&mut self.buffer, position)?;
+            self.buffer.truncate(found);
+            self.buffer_at = position;
+        }
+        let at = if inside { skip } else { 0 };
+        let header = match BatchHeader::parse(&self.buffer[at.min(self.buffer.len())..]) {
+            Ok(header) => header,
+            Err(error) => return Ok(Some(Err(error))),
+        };
+        let next = position + header.total_len() as u64;
+        if next > self.end {
+            return Ok(Some(Err(BatchError::Short {
+                position: 0,
+                needed: header.total_len(),
+                found: (self.end - position) as usize,
+            })));
+        }
+        self.position = next;
+        Ok(Some(Ok((position, header))))
+    }
+}

@@ -1,0 +1,169 @@
+//! What can be set: for the whole log and for one stream. Defaults are safe ones: fsync before every acknowledgement.
+//!
+//! Settings are plain values; the config crates translate `server.properties` and `flume.conf` keys into them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::OpenError;
+
+/// Longest key of a table entry, bytes.
+pub const MAX_KEY_BYTES: usize = 64 * 1024;
+/// Longest value of a table entry, bytes.
+pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
+/// Longest stream name, bytes.
+pub const MAX_STREAM_NAME_BYTES: usize = 512;
+/// Smallest journal file that is accepted, bytes.
+pub const MIN_JOURNAL_FILE_BYTES: u64 = 64 * 1024;
+
+/// When an acknowledgement is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// After one successful fdatasync that covers it. Loses nothing at a power cut.
+    #[default]
+    Fsync,
+    /// After the write to the page cache, synced at least this often. A power cut may lose about that much time;
+    /// a crash of the process loses nothing.
+    Interval(Duration),
+    /// After the write to the page cache. A power cut may lose what the system had not yet written; a crash of the
+    /// process loses nothing.
+    Os,
+}
+
+impl Durability {
+    /// Whether acknowledgements wait for the disk.
+    pub fn is_fsync(self) -> bool {
+        self == Durability::Fsync
+    }
+}
+
+/// Whose time records carry (Kafka `message.timestamp.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimestampType {
+    /// The producer's.
+    #[default]
+    CreateTime,
+    /// The log's at commit.
+    LogAppendTime,
+}
+
+/// Settings of one stream. Journaled with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// A segment is closed before it would grow beyond this (Kafka `segment.bytes`). 1 KiB to 2^31-1, default 1 GiB.
+    pub segment_bytes: u32,
+    /// When appends are acknowledged (Kafka `flush.messages`, `flush.ms`; ours `flafka.durability`).
+    pub durability: Durability,
+    /// Whole segments go while the stream is larger than this (Kafka `retention.bytes`); `None` = no limit.
+    pub retention_bytes: Option<u64>,
+    /// Whole segments go when their newest record is older than this (Kafka `retention.ms`); `None` = no limit.
+    pub retention: Option<Duration>,
+    /// Whose time records carry.
+    pub timestamp_type: TimestampType,
+    /// Largest batch (Kafka `max.message.bytes`), default 1 MiB + 12 as Kafka's.
+    pub max_batch_bytes: u32,
+    /// Whether the stream keeps ack ranges (file channel); its log start follows the acks.
+    pub acked: bool,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        StreamSettings {
+            segment_bytes: 1 << 30,
+            durability: Durability::Fsync,
+            retention_bytes: None,
+            retention: None,
+            timestamp_type: TimestampType::CreateTime,
+            max_batch_bytes: 1_048_588,
+            acked: false,
+        }
+    }
+}
+
+/// Settings of the whole log.
+#[derive(Debug, Clone)]
+pub struct LogOptions {
+    /// The log's own directory; created if missing.
+    pub dir: PathBuf,
+    /// Size of one journal file; at least 64 KiB, default 64 MiB. Two or three of them exist.
+    pub journal_file_bytes: u64,
+    /// Longest time between two checkpoints while something changes, default 5 s.
+    pub checkpoint_interval: Duration,
+    /// A checkpoint also starts after so many journal bytes, default 64 MiB.
+    pub checkpoint_journal_bytes: u64,
+    /// A checkpoint also starts after so many bytes of segment data, default 256 MiB: it bounds the tail that a start
+    /// has to check.
+    pub checkpoint_data_bytes: u64,
+    /// From so many bytes in one round a stream's own segment is synced instead of copying its data into the journal,
+    /// default 256 KiB.
+    pub bulk_bytes: u64,
+    /// Most bytes of queued groups; a commit waits for room. Default 64 MiB.
+    pub queue_bytes: u64,
+    /// Most bytes of groups taken into one round, default 16 MiB.
+    pub round_bytes: u64,
+    /// Idempotent producers kept for each stream, oldest go first; default 10 000.
+    pub max_producers: usize,
+    /// An idempotent producer is forgotten after so long, default 24 h (Kafka `producer.id.expiration.ms`).
+    pub producer_expiry: Duration,
+    /// How often retention is looked at, default 30 s.
+    pub retention_check_interval: Duration,
+    /// Appends answer "no space" below so much free space on the volume; default 64 MiB, 0 = off.
+    pub min_free_bytes: u64,
+    /// When groups without any stream (tables only) are acknowledged.
+    pub table_durability: Durability,
+    /// Node id written into a new node file.
+    pub node_id: i32,
+}
+
+impl LogOptions {
+    /// The defaults for a log in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        LogOptions {
+            dir: dir.into(),
+            journal_file_bytes: 64 << 20,
+            checkpoint_interval: Duration::from_secs(5),
+            checkpoint_journal_bytes: 64 << 20,
+            checkpoint_data_bytes: 256 << 20,
+            bulk_bytes: 256 << 10,
+            queue_bytes: 64 << 20,
+            round_bytes: 16 << 20,
+            max_producers: 10_000,
+            producer_expiry: Duration::from_secs(24 * 3600),
+            retention_check_interval: Duration::from_secs(30),
+            min_free_bytes: 64 << 20,
+            table_durability: Durability::Fsync,
+            node_id: 1,
+        }
+    }
+
+    /// Checks the values without touching the disk.
+    ///
+    /// # Errors
+    /// [`OpenError::BadOption`] with the option, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), OpenError> {
+        let bad = |option, found: u64, allowed| {
+            Err(OpenError::BadOption {
+                option,
+                found,
+                allowed,
+            })
+        };
+        if self.journal_file_bytes < MIN_JOURNAL_FILE_BYTES || self.journal_file_bytes > 1 << 30 {
+            return bad(
+                "journal_file_bytes",
+                self.journal_file_bytes,
+                "64 KiB to 1 GiB",
+            );
+        }
+        if self.queue_bytes < 1024 || self.queue_bytes > 1 << 40 {
+            return bad("queue_bytes", self.queue_bytes, "1 KiB to 1 TiB");
+        }
+        if self.round_bytes == 0 {
+            return bad("round_bytes", self.round_bytes, "at least 1");
+        }
+        if self.max_producers == 0 {
+            return bad("max_producers", 0, "at least 1");
+        }
+        Ok(())
+    }
+}
