@@ -1,1 +1,18 @@
-//! What the Kafka source, sink and channel share: client properties, producers, consumers
+//! What the Kafka source, sink and channel share: Java client properties translated to
+//! librdkafka's, a producer that acknowledges whole batches, a consumer that hands out batches
+//! and commits what was delivered.
+//!
+//! Flume users write the Java client's keys below `kafka.producer.` and `kafka.consumer.`;
+//! librdkafka is what runs. [`properties`] maps one to the other and refuses what has no
+//! counterpart, with the reason.
+
+pub mod consumer;
+pub mod producer;
+pub mod properties;
+
+pub use consumer::{BatchConsumer, ConsumerError, Fetched, PartitionSpan, Subscription};
+pub use producer::{BatchProducer, BatchTicket, OutRecord, ProducerError};
+pub use properties::{Role, check_properties, client_config};
+
+/// Numbers as Kafka record header bytes and header lists, for sinks that map headers.
+pub use rdkafka::message::{Header, OwnedHeaders};

@@ -1,0 +1,258 @@
+//! A producer that acknowledges whole batches.
+//!
+//! Each record carries its batch's ticket; librdkafka's delivery report counts it down. So
+//! waiting costs once a batch, and a sink learns of the first failure of its batch.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, Message};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+/// Why a batch was not acknowledged.
+#[derive(Debug, Clone, Error)]
+pub enum ProducerError {
+    /// The client could not be made from its properties.
+    #[error("make a Kafka producer")]
+    Create(#[source] KafkaError),
+    /// A record was not taken or not acknowledged.
+    #[error("send to topic {topic}")]
+    Send {
+        /// The topic.
+        topic: String,
+        /// The cause.
+        #[source]
+        source: KafkaError,
+    },
+}
+
+impl ProducerError {
+    /// Whether sending the batch again can help.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            ProducerError::Create(_) => false,
+            ProducerError::Send { source, .. } => !matches!(
+                source.rdkafka_error_code(),
+                Some(
+                    RDKafkaErrorCode::MessageSizeTooLarge
+                        | RDKafkaErrorCode::InvalidTopic
+                        | RDKafkaErrorCode::InvalidRecord
+                        | RDKafkaErrorCode::TopicAuthorizationFailed
+                )
+            ),
+        }
+    }
+}
+
+/// One record to send, borrowed; the client copies it.
+#[derive(Debug, Clone, Default)]
+pub struct OutRecord<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition; none lets the client choose by key.
+    pub partition: Option<i32>,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// The value.
+    pub value: &'a [u8],
+    /// Create time in milliseconds; none is now.
+    pub timestamp_ms: Option<i64>,
+    /// Record headers.
+    pub headers: Option<OwnedHeaders>,
+}
+
+/// The records of one batch that are not answered yet, and the first failure.
+#[derive(Debug, Default)]
+pub struct BatchTicket {
+    waiting: AtomicUsize,
+    failure: Mutex<Option<ProducerError>>,
+    changed: Notify,
+}
+
+impl BatchTicket {
+    fn answered(&self, failure: Option<ProducerError>) {
+        if let Some(failure) = failure {
+            let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert(failure);
+        }
+        if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.changed.notify_waiters();
+        }
+    }
+
+    async fn wait(&self) -> Result<(), ProducerError> {
+        loop {
+            let changed = self.changed.notified();
+            if self.waiting.load(Ordering::Acquire) == 0 {
+                break;
+            }
+            changed.await;
+        }
+        let failure = self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Counts a batch's records down as the broker answers.
+struct Deliveries;
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = Arc<BatchTicket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Arc<BatchTicket>) {
+        let failure = result
+            .as_ref()
+            .err()
+            .map(|(source, message)| ProducerError::Send {
+                topic: message.topic().to_owned(),
+                source: source.clone(),
+            });
+        ticket.answered(failure);
+    }
+}
+
+/// A producer shared by everything of one component.
+pub struct BatchProducer {
+    client: Arc<ThreadedProducer<Deliveries>>,
+}
+
+impl BatchProducer {
+    /// Makes the client; it connects in the background.
+    ///
+    /// # Errors
+    /// When librdkafka does not accept the properties.
+    pub fn new(config: &ClientConfig) -> Result<Self, ProducerError> {
+        let client = config
+            .create_with_context(Deliveries)
+            .map_err(ProducerError::Create)?;
+        Ok(Self {
+            client: Arc::new(client),
+        })
+    }
+
+    /// Sends records and returns when the broker has acknowledged every one of them, as `acks`
+    /// says. Order within a partition is kept.
+    ///
+    /// # Errors
+    /// With the first failure; some records may have been written all the same.
+    ///
+    /// # Cancel safety
+    /// Not cancel-safe: a dropped call may have sent any of the records.
+    pub async fn send_all<'a>(
+        &self,
+        records: impl Iterator<Item = OutRecord<'a>>,
+    ) -> Result<(), ProducerError> {
+        let ticket = Arc::new(BatchTicket::default());
+        ticket.waiting.store(1, Ordering::Release);
+        let mut outcome = Ok(());
+        for record in records {
+            outcome = self.enqueue(&ticket, record).await;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        ticket.answered(None);
+        let answered = ticket.wait().await;
+        outcome.and(answered)
+    }
+
+    /// Waits up to `deadline` for what is still under way.
+    pub async fn close(self, deadline: Duration) {
+        let client = self.client;
+        let flushed = tokio::task::spawn_blocking(move || client.flush(deadline)).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            tracing::warn!(
+                "producer closed with unacknowledged records; they were never reported as sent"
+            );
+        }
+    }
+
+    async fn enqueue(
+        &self,
+        ticket: &Arc<BatchTicket>,
+        record: OutRecord<'_>,
+    ) -> Result<(), ProducerError> {
+        const ROOM_CHECK: Duration = Duration::from_millis(1);
+        let topic = record.topic;
+        ticket.waiting.fetch_add(1, Ordering::AcqRel);
+        let mut out = BaseRecord {
+            topic,
+            partition: record.partition,
+            payload: Some(record.value),
+            key: record.key,
+            timestamp: record.timestamp_ms,
+            headers: record.headers,
+            delivery_opaque: Arc::clone(ticket),
+        };
+        loop {
+            match self.client.send(out) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    out = returned;
+                    tokio::time::sleep(ROOM_CHECK).await;
+                }
+                Err((source, _)) => {
+                    ticket.answered(None);
+                    let topic = topic.to_owned();
+                    return Err(ProducerError::Send { topic, source });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_batch_is_acknowledged_or_fails_as_a_whole() {
+        let cluster = rdkafka::mocking::MockCluster::new(1).expect("mock");
+        cluster.create_topic("t", 2, 1).expect("topic");
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("acks", "all")
+            .set("message.timeout.ms", "3000");
+        let producer = BatchProducer::new(&config).expect("producer");
+        let bodies: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+        let record = |body: &'static str, partition| OutRecord {
+            topic: "t",
+            partition: Some(partition),
+            value: body.as_bytes(),
+            ..OutRecord::default()
+        };
+        producer
+            .send_all(bodies.iter().map(|body| OutRecord {
+                topic: "t",
+                value: body.as_bytes(),
+                ..OutRecord::default()
+            }))
+            .await
+            .expect("acknowledged");
+        producer
+            .send_all(std::iter::empty())
+            .await
+            .expect("nothing to do");
+        let failed = producer
+            .send_all([record("good", 0), record("bad", 99)].into_iter())
+            .await;
+        assert!(
+            matches!(failed, Err(ProducerError::Send { .. })),
+            "{failed:?}"
+        );
+        producer.close(Duration::from_secs(5)).await;
+    }
+}
