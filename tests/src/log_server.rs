@@ -1,0 +1,135 @@
+//! A log that speaks the Kafka protocol, as the suites see it: an address and a data directory.
+//!
+//! It is either a real Apache Kafka or the embedded log in the binary under test, and no case can tell which: that is
+//! the point. Invariant: the server runs as long as this value lives.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::kafka_client;
+use crate::process::Process;
+use crate::runner::Subject;
+use crate::{flafka, ports};
+
+/// How long a server may take until it answers.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// A running log.
+#[derive(Debug)]
+pub struct LogServer {
+    process: Mutex<Process>,
+    bootstrap: String,
+    data: PathBuf,
+    // Last, so that it is removed after the process has ended.
+    directory: TempDir,
+}
+
+impl LogServer {
+    /// Starts the embedded log of the binary under test: `flafka broker -f server.properties`.
+    ///
+    /// # Errors
+    /// There is no binary, or the log does not answer in time.
+    pub fn embedded() -> Result<Self> {
+        let directory = tempfile::tempdir().context("make a directory for the embedded log")?;
+        let port = ports::free_port()?;
+        let data = directory.path().join("data");
+        let properties = directory.path().join("server.properties");
+        let text = format!(
+            "listeners=PLAINTEXT://127.0.0.1:{port}\nlog.dirs={}\n",
+            data.display()
+        );
+        fs::write(&properties, text).context("write server.properties")?;
+        let process = flafka::broker(&properties, &directory.path().join("broker.log"))?;
+        Self::when_ready(process, port, data, directory)
+    }
+
+    /// Waits until the server answers a metadata request.
+    pub(crate) fn when_ready(
+        mut process: Process,
+        port: u16,
+        data: PathBuf,
+        directory: TempDir,
+    ) -> Result<Self> {
+        let bootstrap = format!("127.0.0.1:{port}");
+        process.until("the log answers a metadata request", START_LIMIT, || {
+            Ok(kafka_client::is_ready(&bootstrap)?.then_some(()))
+        })?;
+        Ok(Self {
+            process: Mutex::new(process),
+            bootstrap,
+            data,
+            directory,
+        })
+    }
+
+    /// Host and port for clients.
+    #[must_use]
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// A directory of this server for a case's own files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The segment files of one partition, oldest first.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn segments(&self, topic: &str, partition: i32) -> Result<Vec<PathBuf>> {
+        // Kafka's folder is `topic-0`, the embedded log's `topic/0`.
+        let kafka = format!("{topic}-{partition}");
+        let ours = Path::new(topic).join(partition.to_string());
+        let mut found = Vec::new();
+        let mut folders = vec![self.data.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in
+                fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?
+            {
+                let path = entry.context("read a directory entry")?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|ext| ext == "log")
+                    && (folder.ends_with(&kafka) || folder.ends_with(&ours))
+                {
+                    found.push(path);
+                }
+            }
+        }
+        ensure!(
+            !found.is_empty(),
+            "no segment of {topic} partition {partition} under {}",
+            self.data.display()
+        );
+        found.sort();
+        Ok(found)
+    }
+
+    /// Stops the server (SIGTERM).
+    ///
+    /// # Errors
+    /// It does not end within 30 s.
+    pub fn stop(&self) -> Result<()> {
+        let mut process = self
+            .process
+            .lock()
+            .expect("nothing panics with the process locked");
+        process.terminate(Duration::from_secs(30)).map(drop)
+    }
+}
+
+impl Subject for LogServer {
+    fn evidence(&self) -> String {
+        self.process
+            .lock()
+            .expect("nothing panics with the process locked")
+            .evidence()
+    }
+}
