@@ -35,7 +35,7 @@ pub use self::acks::AckState;
 pub use self::clock::{Clock, ManualClock, SystemClock};
 pub use self::error::{CommitError, IoFault, OpenError, ReadError};
 pub use self::fs::{File, Fs, Lock, LockError, OpenMode, RealFs};
-pub use self::log::Log;
+pub use self::log::{Log, Submitted};
 pub use self::op::{AppendStamp, Offset, Op, OpOutcome, Position, StreamId, Table};
 pub use self::queue::Ticket;
 pub use self::read::{FileRange, ReadPlan};

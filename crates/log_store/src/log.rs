@@ -180,17 +180,32 @@ impl Log {
     /// # Cancel safety
     /// As [`Log::commit`].
     pub async fn commit_each(&self, ops: Vec<Op>) -> Vec<Result<OpOutcome, CommitError>> {
+        self.submit_each(ops).await.outcomes().await
+    }
+
+    /// The first half of [`Log::commit_each`]: returns as soon as the group is queued, so that a caller can queue its
+    /// next group behind it before this one is durable. The order of these calls is the order in the log.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room, nothing happens.
+    pub async fn submit_each(&self, ops: Vec<Op>) -> Submitted {
         let count = ops.len();
-        let all = |error: CommitError| vec![Err(error); count];
+        let failed = |error| Submitted {
+            count,
+            state: Err(error),
+        };
         let (prepared, bytes) = match prepare(ops, true) {
             Ok(prepared) => prepared,
-            Err(error) => return all(error),
+            Err(error) => return failed(error),
         };
         let (sender, receiver) = oneshot::channel();
-        if let Err(error) = self.enqueue(prepared, bytes, Reply::Each(sender)).await {
-            return all(error);
+        match self.enqueue(prepared, bytes, Reply::Each(sender)).await {
+            Ok(()) => Submitted {
+                count,
+                state: Ok(receiver),
+            },
+            Err(error) => failed(error),
         }
-        receiver.await.unwrap_or_else(|_| all(CommitError::Closed))
     }
 
     /// [`Log::commit`] for std threads: blocks.
@@ -377,6 +392,30 @@ impl Log {
             .shared
             .stream(stream)
             .ok_or(ReadError::UnknownStream(stream))
+    }
+}
+
+/// A group that is queued; see [`Log::submit_each`]. Dropped, the group is committed all the same.
+#[derive(Debug)]
+pub struct Submitted {
+    count: usize,
+    state: Result<oneshot::Receiver<Vec<Result<OpOutcome, CommitError>>>, CommitError>,
+}
+
+impl Submitted {
+    /// Waits until the group is as durable as its streams promise.
+    ///
+    /// # Errors
+    /// In each op's place.
+    pub async fn outcomes(self) -> Vec<Result<OpOutcome, CommitError>> {
+        let error = match self.state {
+            Ok(receiver) => match receiver.await {
+                Ok(outcomes) => return outcomes,
+                Err(_) => CommitError::Closed,
+            },
+            Err(error) => error,
+        };
+        vec![Err(error); self.count]
     }
 }
 
