@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::problem::{Problem, Report, Severity};
 use super::section::{Entry, Section};
 use super::value::Setting;
-use super::{Absent, Field};
+use super::{Absent, Field, Settings};
 
 /// Reads the keys of one section; remembers which were asked for.
 pub struct Reader<'a> {
@@ -81,6 +81,21 @@ impl<'a> Reader<'a> {
             }
         }
         below
+    }
+
+    /// Reads the settings of a part (serializer, handler, …) from the keys below `prefix`, which
+    /// ends in a dot. Every mistake there is reported, unknown keys too. `None` after an error.
+    pub fn below<S: Settings>(&mut self, prefix: &str) -> Option<S> {
+        let mut section = Section::new(self.full_key(prefix.trim_end_matches('.')));
+        section.span = self.section.span;
+        section.entries = self
+            .prefixed(prefix)
+            .into_iter()
+            .map(|(key, entry)| (key, entry.clone()))
+            .collect();
+        let config = S::from_section(&section, self.report);
+        self.failed |= config.is_none();
+        config
     }
 
     /// Reports an error at a key; the read fails.

@@ -93,6 +93,22 @@ fn every_mistake_is_reported_with_help() {
 }
 
 #[test]
+fn parts_are_read_below_their_prefix() {
+    let section = Section::of("a1.sinks.k1", [("part.port", "1234"), ("part.prot", "1")]);
+    let mut report = Report::new();
+    let mut reader = Reader::new(&section, &mut report);
+    let part: Option<TestConfig> = reader.below("part.");
+    assert_eq!(part.expect("valid").port, Port(1234));
+    reader.finish(&[]);
+    let keys: Vec<_> = report
+        .problems()
+        .iter()
+        .map(|problem| &problem.key)
+        .collect();
+    assert_eq!(keys, ["a1.sinks.k1.part.prot"], "{report:?}");
+}
+
+#[test]
 fn cross_checks_fail_the_read_and_secrets_stay_hidden() {
     let (config, report) = read(&[("port", "1"), ("password", "hunter2")]);
     assert!(config.is_none());
