@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use flafka_log_store::Log;
+use flafka_log_store::{Clock, Log};
 use kafka_protocol::protocol::StrBytes;
 use tokio_util::sync::CancellationToken;
 
@@ -33,8 +33,10 @@ pub struct HandlerContext {
     pub metrics: Arc<BrokerMetrics>,
     /// Cancelled when the broker stops: long waits end early and answer.
     pub shutdown: CancellationToken,
-    /// The address clients are told to connect to.
-    pub advertised: Advertised,
+    /// Wall and monotonic time.
+    pub clock: Arc<dyn Clock>,
+    /// Identity of this data directory as a Kafka cluster id.
+    pub cluster_id: StrBytes,
 }
 
 /// Host and port that Metadata, FindCoordinator and DescribeCluster hand out.
@@ -55,6 +57,8 @@ pub struct RequestContext {
     pub client_id: Option<StrBytes>,
     /// The peer's address.
     pub peer: SocketAddr,
+    /// The address this client is told to connect to (Metadata, FindCoordinator, DescribeCluster).
+    pub advertised: Advertised,
     /// Cancelled when the peer is gone or the broker stops: a handler that waits (Fetch, JoinGroup, SyncGroup) must
     /// select on it and return; its answer is then thrown away.
     pub disconnected: CancellationToken,

@@ -19,6 +19,7 @@ pub(crate) mod handlers;
 pub mod listener;
 pub mod metrics;
 pub(crate) mod producer_ids;
+pub(crate) mod response;
 pub mod topics;
 
 pub use broker::{Broker, StartError};

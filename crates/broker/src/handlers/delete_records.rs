@@ -1,0 +1,62 @@
+//! DeleteRecords (key 21): moves a partition's log start offset up. Offset -1 means the high watermark.
+
+use flafka_log_store::{Offset, Op, StreamId};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
+use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+
+use crate::context::{HandlerContext, RequestContext};
+use crate::errors::KafkaCode;
+
+pub(crate) async fn handle(
+    context: &HandlerContext,
+    _request_context: &RequestContext,
+    request: DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for wanted in request.topics {
+        let topic = context.topics.get(&wanted.name);
+        let mut partitions = Vec::with_capacity(wanted.partitions.len());
+        for partition in wanted.partitions {
+            let index = partition.partition_index;
+            let stream = topic.as_ref().and_then(|topic| topic.partition(index));
+            let trimmed = match stream {
+                Some(stream) => trim(context, stream, partition.offset).await,
+                None => Err(ResponseError::UnknownTopicOrPartition),
+            };
+            let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
+            partitions.push(match trimmed {
+                Ok(low) => result.with_low_watermark(low),
+                Err(code) => result.with_low_watermark(-1).with_error_code(code.code()),
+            });
+        }
+        topics.push(
+            DeleteRecordsTopicResult::default()
+                .with_name(wanted.name)
+                .with_partitions(partitions),
+        );
+    }
+    DeleteRecordsResponse::default().with_topics(topics)
+}
+
+async fn trim(context: &HandlerContext, stream: StreamId, offset: i64) -> Result<i64, ResponseError> {
+    let bounds = context.log.bounds(stream).map_err(|error| error.kafka_code())?;
+    let target = match offset {
+        -1 => bounds.high_watermark,
+        offset => Offset(offset),
+    };
+    if target < bounds.log_start || target > bounds.high_watermark {
+        return Err(ResponseError::OffsetOutOfRange);
+    }
+    context
+        .log
+        .commit(vec![Op::TrimTo {
+            stream,
+            log_start: target,
+        }])
+        .await
+        .map_err(|error| error.kafka_code())?;
+    Ok(target.0)
+}

@@ -1,0 +1,268 @@
+//! Fetch (key 1): record batches to consumers, with long poll.
+//!
+//! Rules kept: whole batches only, and the first batch of an answer whatever its size (KIP-74, trap T6); session id 0,
+//! so clients send full requests (T7); read_committed is accepted: without transactions the last stable offset is the
+//! high watermark; a wrong leader epoch is told (KIP-320). An answer waits until `min_bytes` are there, `max_wait_ms`
+//! is over, a partition has an error, the peer is gone or the broker stops.
+//!
+//! The records stay in the pieces that were read from the segments; [`wire`] writes the frame around them.
+
+mod wire;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flafka_log_store::{Offset, ReadError, ReadPlan, StreamId};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::warn;
+
+use self::wire::{PartitionAnswer, TopicAnswer};
+use super::check_leader_epoch;
+use crate::context::{HandlerContext, RequestContext};
+use crate::dispatch::Response;
+use crate::errors::KafkaCode;
+
+/// Reads up to this many bytes are done in place when they lie near the end of the log, where the page cache has them;
+/// a larger or older read goes to the blocking threads.
+const INLINE_BYTES: usize = 64 * 1024;
+/// How near, in records.
+const INLINE_RECORDS: i64 = 100_000;
+/// Longest wait, whatever the client asks for; Kafka clients use half a second.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// One partition to be read.
+struct Wanted {
+    index: i32,
+    stream: Result<StreamId, ResponseError>,
+    offset: Offset,
+    max_bytes: usize,
+}
+
+struct WantedTopic {
+    name: TopicName,
+    partitions: Vec<Wanted>,
+}
+
+/// What a pass over the partitions found; data still lies in the segments.
+struct Pass {
+    topics: Vec<(TopicName, Vec<Found>)>,
+    bytes: usize,
+    has_error: bool,
+}
+
+struct Found {
+    index: i32,
+    outcome: Result<ReadPlan, ResponseError>,
+    near_end: bool,
+}
+
+pub(crate) async fn respond(
+    context: &HandlerContext,
+    request_context: &RequestContext,
+    request: FetchRequest,
+) -> Response {
+    let version = request_context.api_version;
+    // No session is ever handed out, so one that is named is another broker's, or from before a restart.
+    if version >= 7 && request.session_id != 0 && request.session_epoch > 0 {
+        return wire::encode(version, ResponseError::FetchSessionIdNotFound.code(), Vec::new());
+    }
+    let max_bytes = request.max_bytes.clamp(0, context.config.fetch_max_bytes) as usize;
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
+    let deadline = Instant::now() + wait;
+    let wanted = resolve(context, request);
+    let mut changes: Option<Vec<watch::Receiver<Offset>>> = None;
+    loop {
+        let pass = read_all(context, &wanted, max_bytes);
+        let over = Instant::now() >= deadline || request_context.disconnected.is_cancelled();
+        if pass.bytes >= min_bytes || pass.has_error || over {
+            let answers = load(context, pass).await;
+            return wire::encode(version, 0, answers);
+        }
+        match &mut changes {
+            // Looked at once more after the watches are in place: an append in between would be missed.
+            None => changes = Some(watch_all(context, &wanted)),
+            Some(changes) => {
+                tokio::select! {
+                    () = any_changed(changes) => {}
+                    () = tokio::time::sleep_until(deadline) => {}
+                    () = request_context.disconnected.cancelled() => {}
+                }
+            }
+        }
+    }
+}
+
+fn resolve(context: &HandlerContext, request: FetchRequest) -> Vec<WantedTopic> {
+    request
+        .topics
+        .into_iter()
+        .map(|topic| {
+            let known = context.topics.get(&topic.topic);
+            let stream_of = |partition: &FetchPartition| {
+                let stream = known
+                    .as_ref()
+                    .and_then(|known| known.partition(partition.partition))
+                    .ok_or(ResponseError::UnknownTopicOrPartition)?;
+                check_leader_epoch(context, partition.current_leader_epoch)?;
+                Ok(stream)
+            };
+            let partitions = topic
+                .partitions
+                .iter()
+                .map(|partition| Wanted {
+                    index: partition.partition,
+                    stream: stream_of(partition),
+                    offset: Offset(partition.fetch_offset),
+                    max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
+                })
+                .collect();
+            WantedTopic {
+                name: topic.topic,
+                partitions,
+            }
+        })
+        .collect()
+}
+
+fn read_all(context: &HandlerContext, wanted: &[WantedTopic], max_bytes: usize) -> Pass {
+    let mut pass = Pass {
+        topics: Vec::with_capacity(wanted.len()),
+        bytes: 0,
+        has_error: false,
+    };
+    for topic in wanted {
+        let mut found = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let room = max_bytes.saturating_sub(pass.bytes).min(partition.max_bytes);
+            let outcome = partition.stream.and_then(|stream| {
+                let first = pass.bytes == 0;
+                context
+                    .log
+                    .read(stream, partition.offset, room, first)
+                    .map_err(|error| read_failed(&topic.name, partition.index, &error))
+            });
+            let mut near_end = false;
+            match &outcome {
+                Ok(plan) => {
+                    pass.bytes += plan.length();
+                    near_end = plan.high_watermark.0 - partition.offset.0 < INLINE_RECORDS;
+                }
+                Err(_) => {
+                    pass.has_error = true;
+                    context.metrics.fetch_errors.add(1);
+                }
+            }
+            found.push(Found {
+                index: partition.index,
+                outcome,
+                near_end,
+            });
+        }
+        pass.topics.push((topic.name.clone(), found));
+    }
+    pass
+}
+
+fn read_failed(topic: &TopicName, partition: i32, error: &ReadError) -> ResponseError {
+    match error {
+        ReadError::UnknownStream(_) | ReadError::OutOfRange { .. } => {}
+        ReadError::Corrupt { .. } | ReadError::Io(_) => {
+            warn!(topic = %topic.as_str(), partition, %error, "read partition");
+        }
+    }
+    error.kafka_code()
+}
+
+/// Reads the planned ranges.
+async fn load(context: &HandlerContext, pass: Pass) -> Vec<TopicAnswer> {
+    let mut topics = Vec::with_capacity(pass.topics.len());
+    for (name, found) in pass.topics {
+        let mut partitions = Vec::with_capacity(found.len());
+        for Found {
+            index,
+            outcome,
+            near_end,
+        } in found
+        {
+            let answer = match outcome {
+                Ok(plan) => {
+                    let (high_watermark, log_start) = (plan.high_watermark.0, plan.log_start.0);
+                    match load_plan(plan, near_end).await {
+                        Ok(records) => {
+                            context.metrics.fetched_bytes.add(records.len() as u64);
+                            PartitionAnswer {
+                                index,
+                                error_code: 0,
+                                high_watermark,
+                                log_start,
+                                records,
+                            }
+                        }
+                        Err(error) => {
+                            warn!(topic = %name.as_str(), partition = index, %error, "read records");
+                            PartitionAnswer::failed(index, ResponseError::KafkaStorageError)
+                        }
+                    }
+                }
+                Err(code) => PartitionAnswer::failed(index, code),
+            };
+            partitions.push(answer);
+        }
+        topics.push(TopicAnswer { name, partitions });
+    }
+    topics
+}
+
+async fn load_plan(plan: ReadPlan, near_end: bool) -> std::io::Result<Bytes> {
+    if plan.slices.is_empty() {
+        return Ok(Bytes::new());
+    }
+    if near_end && plan.length() <= INLINE_BYTES {
+        return plan.read_to_bytes();
+    }
+    tokio::task::spawn_blocking(move || plan.read_to_bytes())
+        .await
+        .map_err(std::io::Error::other)?
+}
+
+fn watch_all(context: &HandlerContext, wanted: &[WantedTopic]) -> Vec<watch::Receiver<Offset>> {
+    wanted
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .filter_map(|partition| partition.stream.ok())
+        .filter_map(|stream| context.log.watch(stream).ok())
+        .collect()
+}
+
+/// Waits until one of the watched values changes, or its stream is gone. Cancel safe.
+async fn any_changed(changes: &mut [watch::Receiver<Offset>]) {
+    if changes.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    let mut waits: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = changes
+        .iter_mut()
+        .map(|receiver| {
+            let wait: Pin<Box<dyn Future<Output = ()> + Send + '_>> = Box::pin(async move {
+                // An error means that the stream was deleted; the next pass answers it.
+                drop(receiver.changed().await);
+            });
+            wait
+        })
+        .collect();
+    std::future::poll_fn(move |task| {
+        if waits.iter_mut().any(|wait| wait.as_mut().poll(task).is_ready()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}

@@ -1,0 +1,297 @@
+//! Produce (key 0): record batches into the log.
+//!
+//! Work is per batch, never per record: header, CRC and count are checked (the last two by the log as it takes the
+//! batch), then the batch goes to the log as the slice of the request frame it is. All partitions of a request are one
+//! durable group with a result each.
+//!
+//! Two steps, so that a connection's requests overlap while they wait for the disk: [`submit`] hands the batches to the
+//! log in the order of the calls, [`Produced::answer`] waits and builds the response.
+//!
+//! Kafka's rules kept here: exactly one batch per partition, magic 2, `lastOffsetDelta + 1 == count` (T9), size by
+//! `max.message.bytes`, timestamps within bounds, `min.insync.replicas` for `acks=all`. Sequence rules are the log's.
+//! `acks=1` also waits for durability: one sync serves everyone who waits, and an acknowledgement keeps one meaning.
+
+use bytes::Bytes;
+use flafka_kafka_wire::records::{BatchError, BatchHeader, Compression};
+use flafka_log_store::{AppendStamp, CommitError, Op, OpOutcome, Submitted};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
+
+use super::{message, text};
+use crate::context::{HandlerContext, RequestContext};
+use crate::errors::KafkaCode;
+use crate::topics::{Topic, TopicConfig};
+use crate::topics::config::TimestampType;
+
+/// Why one partition's batch is refused before it reaches the log.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("This server does not host this topic-partition.")]
+    UnknownPartition,
+    #[error("acks must be -1, 0 or 1, not {0}")]
+    Acks(i16),
+    #[error("{0} in-sync replicas are asked for; one node has one")]
+    InSync(i32),
+    #[error("a produce request must hold one record batch per partition")]
+    NoBatch,
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    #[error("the record batch has {found} bytes, max.message.bytes is {allowed}")]
+    TooLarge { found: usize, allowed: usize },
+    #[error("zstd needs produce version 7 or above")]
+    Zstd,
+    #[error("clients may not write control batches")]
+    Control,
+    #[error("transactions are not served by this broker")]
+    Transactional,
+    #[error("the newest timestamp {found} is more than the allowed {allowed} ms away from now")]
+    Timestamp { found: i64, allowed: i64 },
+}
+
+impl KafkaCode for Refusal {
+    fn kafka_code(&self) -> ResponseError {
+        match self {
+            Refusal::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+            Refusal::Acks(_) => ResponseError::InvalidRequiredAcks,
+            Refusal::InSync(_) => ResponseError::NotEnoughReplicas,
+            Refusal::NoBatch | Refusal::Control => ResponseError::InvalidRecord,
+            Refusal::Batch(error) => error.kafka_code(),
+            Refusal::TooLarge { .. } => ResponseError::MessageTooLarge,
+            Refusal::Zstd => ResponseError::UnsupportedCompressionType,
+            Refusal::Transactional => ResponseError::InvalidTxnState,
+            Refusal::Timestamp { .. } => ResponseError::InvalidTimestamp,
+        }
+    }
+}
+
+/// A partition of the answer: still to be filled from the log's outcome, or refused.
+enum Slot {
+    Appending(i32),
+    Refused(PartitionProduceResponse),
+}
+
+/// A Produce request whose batches the log has queued.
+pub(crate) struct Produced {
+    version: i16,
+    acks: i16,
+    topics: Vec<(TopicName, Vec<Slot>)>,
+    submitted: Option<Submitted>,
+}
+
+/// Checks every batch and queues the good ones in the log.
+pub(crate) async fn submit(
+    context: &HandlerContext,
+    request_context: &RequestContext,
+    request: ProduceRequest,
+) -> Produced {
+    let version = request_context.api_version;
+    let acks = request.acks;
+    let mut appends = Vec::new();
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic_data in request.topic_data {
+        let topic = context.topics.get(&topic_data.name);
+        let mut slots = Vec::with_capacity(topic_data.partition_data.len());
+        for data in topic_data.partition_data {
+            let append = accept(context, version, acks, topic.as_deref(), data.index, data.records);
+            slots.push(match append {
+                Ok(append) => {
+                    appends.push(append);
+                    Slot::Appending(data.index)
+                }
+                Err(refusal) => Slot::Refused(refused(version, data.index, &refusal)),
+            });
+        }
+        topics.push((topic_data.name, slots));
+    }
+    let submitted = match appends.is_empty() {
+        true => None,
+        false => Some(context.log.submit_each(appends).await),
+    };
+    Produced {
+        version,
+        acks,
+        topics,
+        submitted,
+    }
+}
+
+impl Produced {
+    /// Waits until the batches are durable. `None` = no answer is sent (`acks=0`).
+    pub(crate) async fn answer(self, context: &HandlerContext) -> Option<ProduceResponse> {
+        let Produced {
+            version,
+            acks,
+            topics,
+            submitted,
+        } = self;
+        let outcomes = match submitted {
+            Some(submitted) => submitted.outcomes().await,
+            None => Vec::new(),
+        };
+        if acks == 0 {
+            return None;
+        }
+        let mut outcomes = outcomes.into_iter();
+        let mut fill = |slot| match slot {
+            Slot::Refused(response) => {
+                context.metrics.produce_errors.add(1);
+                response
+            }
+            Slot::Appending(index) => {
+                let outcome = outcomes.next().unwrap_or(Err(CommitError::Closed));
+                appended(context, version, index, outcome)
+            }
+        };
+        let responses = topics
+            .into_iter()
+            .map(|(name, slots)| {
+                TopicProduceResponse::default()
+                    .with_name(name)
+                    .with_partition_responses(slots.into_iter().map(&mut fill).collect())
+            })
+            .collect();
+        Some(ProduceResponse::default().with_responses(responses))
+    }
+}
+
+fn accept(
+    context: &HandlerContext,
+    version: i16,
+    acks: i16,
+    topic: Option<&Topic>,
+    index: i32,
+    records: Option<Bytes>,
+) -> Result<Op, Refusal> {
+    if !(-1..=1).contains(&acks) {
+        return Err(Refusal::Acks(acks));
+    }
+    let topic = topic.ok_or(Refusal::UnknownPartition)?;
+    let stream = topic.partition(index).ok_or(Refusal::UnknownPartition)?;
+    if acks == -1 && topic.config.min_insync_replicas > 1 {
+        return Err(Refusal::InSync(topic.config.min_insync_replicas));
+    }
+    let batches = records
+        .filter(|records| !records.is_empty())
+        .ok_or(Refusal::NoBatch)?;
+    if batches.len() > topic.config.max_message_bytes {
+        return Err(Refusal::TooLarge {
+            found: batches.len(),
+            allowed: topic.config.max_message_bytes,
+        });
+    }
+    let header = BatchHeader::parse(&batches)?;
+    if header.total_len() < batches.len() {
+        return Err(Refusal::Batch(BatchError::TrailingBytes {
+            extra: batches.len() - header.total_len(),
+        }));
+    }
+    check(version, &topic.config, &header, context.clock.now_ms())?;
+    context.metrics.produced_bytes.add(batches.len() as u64);
+    context
+        .metrics
+        .produced_records
+        .add(u64::try_from(header.record_count).unwrap_or(0));
+    Ok(Op::Append {
+        stream,
+        batches,
+        stamp: AppendStamp::AsStream,
+    })
+}
+
+fn check(version: i16, config: &TopicConfig, header: &BatchHeader, now_ms: i64) -> Result<(), Refusal> {
+    if header.attributes.is_control() {
+        return Err(Refusal::Control);
+    }
+    if header.attributes.is_transactional() {
+        return Err(Refusal::Transactional);
+    }
+    if version < 7 && header.attributes.compression()? == Compression::Zstd {
+        return Err(Refusal::Zstd);
+    }
+    if config.timestamp_type == TimestampType::LogAppendTime || header.max_timestamp < 0 {
+        return Ok(());
+    }
+    let ahead = header.max_timestamp.saturating_sub(now_ms);
+    let allowed = match ahead {
+        0.. => config.timestamp_after_max_ms,
+        _ => config.timestamp_before_max_ms,
+    };
+    if ahead.saturating_abs() > allowed {
+        return Err(Refusal::Timestamp {
+            found: header.max_timestamp,
+            allowed,
+        });
+    }
+    Ok(())
+}
+
+fn refused(version: i16, index: i32, refusal: &Refusal) -> PartitionProduceResponse {
+    let mut response = PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(refusal.kafka_code().code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1);
+    if version >= 5 {
+        response = response.with_log_start_offset(-1);
+    }
+    if version >= 8 {
+        response = response.with_error_message(message(refusal));
+        // KIP-467: a refused batch names the record; without looking into records it is the first.
+        if matches!(refusal, Refusal::Timestamp { .. }) {
+            response = response.with_record_errors(vec![
+                BatchIndexAndErrorMessage::default()
+                    .with_batch_index(0)
+                    .with_batch_index_error_message(Some(text(refusal.to_string()))),
+            ]);
+        }
+    }
+    response
+}
+
+fn appended(
+    context: &HandlerContext,
+    version: i16,
+    index: i32,
+    outcome: Result<OpOutcome, CommitError>,
+) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default().with_index(index);
+    let (base_offset, append_time, log_start) = match outcome {
+        Ok(OpOutcome::Appended {
+            base_offset,
+            log_append_time_ms,
+            log_start,
+            ..
+        }) => (base_offset.0, log_append_time_ms.unwrap_or(-1), log_start.0),
+        Ok(OpOutcome::Duplicate {
+            base_offset,
+            log_start,
+            ..
+        }) => (base_offset.0, -1, log_start.0),
+        Ok(OpOutcome::Done) => (-1, -1, -1),
+        Err(error) => {
+            context.metrics.produce_errors.add(1);
+            let mut failed = response
+                .with_error_code(error.kafka_code().code())
+                .with_base_offset(-1)
+                .with_log_append_time_ms(-1);
+            if version >= 5 {
+                failed = failed.with_log_start_offset(-1);
+            }
+            if version >= 8 {
+                failed = failed.with_error_message(message(&error));
+            }
+            return failed;
+        }
+    };
+    let response = response
+        .with_base_offset(base_offset)
+        .with_log_append_time_ms(append_time);
+    if version >= 5 {
+        response.with_log_start_offset(log_start)
+    } else {
+        response
+    }
+}
