@@ -282,7 +282,7 @@ impl GroupCoordinator {
     /// # Errors
     /// [`GroupError::InvalidGroupId`], [`GroupError::GroupIdNotFound`].
     pub fn describe(&self, group_id: &StrBytes) -> Result<GroupSummary, GroupError> {
-        check_id(group_id)?;
+        check_offsets_id(group_id)?;
         let groups = self.lock();
         groups
             .slots
@@ -511,10 +511,20 @@ pub(super) fn put_record(group_id: &StrBytes, slot: &Slot) -> Op {
     }
 }
 
-/// Refuses empty and overlong group ids.
-pub(super) fn check_id(group_id: &StrBytes) -> Result<(), GroupError> {
-    if group_id.is_empty() || group_id.len() > MAX_ID_BYTES {
-        return Err(GroupError::InvalidGroupId);
+/// Refuses group ids that no member can have: empty or overlong.
+fn check_id(group_id: &StrBytes) -> Result<(), GroupError> {
+    if group_id.is_empty() {
+        Err(GroupError::InvalidGroupId)
+    } else {
+        check_offsets_id(group_id)
     }
-    Ok(())
+}
+
+/// Refuses overlong group ids. The empty one may hold offsets, for clients from before ids were required.
+pub(super) fn check_offsets_id(group_id: &StrBytes) -> Result<(), GroupError> {
+    if group_id.len() > MAX_ID_BYTES {
+        Err(GroupError::InvalidGroupId)
+    } else {
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flafka_log_store::{Op, Table};
 use kafka_protocol::protocol::StrBytes;
 
-use super::coordinator::{GroupCoordinator, Slot, check_id, put_record};
+use super::coordinator::{GroupCoordinator, Slot, check_offsets_id, put_record};
 use super::error::GroupError;
 use super::group::GroupState;
 use super::offsets::{
@@ -63,7 +63,7 @@ impl GroupCoordinator {
         who: &OffsetCommit,
         offsets: Vec<(StrBytes, i32, CommittedOffset)>,
     ) -> Result<(), GroupError> {
-        check_id(&who.group_id)?;
+        check_offsets_id(&who.group_id)?;
         let mut ops = Vec::with_capacity(offsets.len() + 1);
         {
             let now = self.now();
@@ -135,7 +135,7 @@ impl GroupCoordinator {
 
     /// DeleteGroups: the group, which must be without members, and its offsets.
     pub(crate) async fn delete_group(&self, group_id: &StrBytes) -> Result<(), GroupError> {
-        check_id(group_id)?;
+        check_offsets_id(group_id)?;
         {
             let mut groups = self.lock();
             let slot = groups
@@ -185,7 +185,7 @@ impl GroupCoordinator {
         group_id: &StrBytes,
         partitions: &[(StrBytes, i32)],
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-        check_id(group_id)?;
+        check_offsets_id(group_id)?;
         let read_topics = {
             let groups = self.lock();
             let slot = groups
