@@ -7,10 +7,10 @@
 use std::env;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::outcome::{self, Outcome};
-use crate::scene::{Scene, Side};
+use crate::scene::{Scene, Side, taken_events};
 
 /// An agent gets this long to stop; Flume needs up to six seconds.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
@@ -43,6 +43,7 @@ impl Comparison {
             .play(Side::Flume, bootstrap)
             .context("the side of Apache Flume")?;
         let other = if env::var_os("FLAFKA_DIFFERENTIAL_SELF_CHECK").is_some() {
+            eprintln!("{}: {expected}", self.name);
             Side::Flume
         } else {
             Side::Flafka
@@ -61,6 +62,12 @@ impl Comparison {
             return Err(error.context(agent.evidence()));
         }
         let metrics = scene.settled_metrics(outcome::counters)?;
+        let taken = taken_events(&metrics);
+        ensure!(
+            taken == self.taken,
+            "{taken} events were taken and not {}",
+            self.taken
+        );
         agent.terminate(STOP_LIMIT)?;
         let mut left = (self.outcome)(&scene).with_context(|| agent.evidence())?;
         left.add(

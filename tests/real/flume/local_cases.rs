@@ -101,7 +101,7 @@ pub(crate) fn all() -> Vec<Comparison> {
             conf: include_str!("cases/http_json.conf"),
             prepare: |_| Ok(()),
             drive: drive_http,
-            taken: 13,
+            taken: 14,
             outcome: header_lines,
         },
         Comparison {

@@ -2,7 +2,8 @@
 //!
 //! Cases that need no topic run as `local`, the others against a real Apache Kafka and against the embedded log. Run:
 //! `./dev test real`, or `cargo test -p flafka-tests --features real --test real_flume -- local`. With
-//! `FLAFKA_DIFFERENTIAL_SELF_CHECK=1` Flume is compared with itself, which shows whether a new case is deterministic.
+//! `FLAFKA_DIFFERENTIAL_SELF_CHECK=1` Flume is compared with itself and its results are shown: whether a new case is
+//! deterministic, and whether it compares what it should.
 
 mod differential;
 mod drivers;

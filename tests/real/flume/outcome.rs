@@ -4,6 +4,7 @@
 //! is equal by accident.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +42,18 @@ impl Outcome {
         texts: impl IntoIterator<Item = String>,
     ) {
         self.places.entry(place.into()).or_default().extend(texts);
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, texts) in &self.places {
+            write!(formatter, "\n{place}:")?;
+            texts
+                .iter()
+                .try_for_each(|text| write!(formatter, "\n    {text}"))?;
+        }
+        Ok(())
     }
 }
 

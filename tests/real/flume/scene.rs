@@ -121,19 +121,7 @@ impl Scene {
     pub(crate) fn wait_taken(&self, agent: &mut Process, taken: u64) -> Result<()> {
         let mut seen = 0;
         let waited = agent.until("all events are taken", WORK_LIMIT, || {
-            let metrics = self.metrics()?;
-            let channels = metrics.as_object().context("the metrics are no object")?;
-            let counts = channels
-                .iter()
-                .filter(|(name, _)| name.starts_with("CHANNEL."));
-            seen = counts
-                .filter_map(|(_, channel)| {
-                    channel["EventTakeSuccessCount"]
-                        .as_str()?
-                        .parse::<u64>()
-                        .ok()
-                })
-                .sum();
+            seen = taken_events(&self.metrics()?);
             Ok((seen >= taken).then_some(()))
         });
         waited.with_context(|| format!("{seen} of {taken} events were taken"))
@@ -151,4 +139,18 @@ impl Scene {
             Ok(settled.then_some(metrics))
         })
     }
+}
+
+/// How many events the sinks have taken from all channels.
+pub(crate) fn taken_events(metrics: &Value) -> u64 {
+    let components = metrics.as_object().into_iter().flatten();
+    let channels = components.filter(|(name, _)| name.starts_with("CHANNEL."));
+    channels
+        .filter_map(|(_, channel)| {
+            channel["EventTakeSuccessCount"]
+                .as_str()?
+                .parse::<u64>()
+                .ok()
+        })
+        .sum()
 }
