@@ -30,6 +30,8 @@ pub struct Problem {
     pub allowed: Option<String>,
     /// What to do.
     pub help: Option<String>,
+    /// Whether the component works as if the key were not there; so Flume takes unknown keys.
+    pub ignorable: bool,
 }
 
 impl Problem {
@@ -43,6 +45,7 @@ impl Problem {
             message: message.into(),
             allowed: None,
             help: None,
+            ignorable: false,
         }
     }
 
@@ -64,6 +67,13 @@ impl Problem {
     #[must_use]
     pub fn allowed(mut self, allowed: impl Into<String>) -> Self {
         self.allowed = Some(allowed.into());
+        self
+    }
+
+    /// As one that can be ignored.
+    #[must_use]
+    pub fn ignorable(mut self) -> Self {
+        self.ignorable = true;
         self
     }
 
