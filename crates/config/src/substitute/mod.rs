@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use flafka_flow::settings::{Entry, Problem, Severity, Span, nearest};
 use jiff::Zoned;
 
-use parse::{Part, filter_reference, parts};
+pub(crate) use parse::filter_reference;
+use parse::{Part, parts};
 
 /// Look-ups inside of look-ups.
 pub const MAX_DEPTH: usize = 64;
