@@ -18,7 +18,8 @@ pub(crate) async fn handle(
 ) -> ApiVersionsResponse {
     let named = legal(&request.client_software_name) && legal(&request.client_software_version);
     if request_context.api_version >= 3 && !named {
-        return ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+        return ApiVersionsResponse::default()
+            .with_error_code(ResponseError::InvalidRequest.code());
     }
     all_keys()
 }

@@ -43,7 +43,10 @@ async fn one(
     let done = if validate_only {
         context.topics.check_partitions(&wanted.name, wanted.count)
     } else {
-        context.topics.add_partitions(&wanted.name, wanted.count).await
+        context
+            .topics
+            .add_partitions(&wanted.name, wanted.count)
+            .await
     };
     match done {
         Ok(_) => result,

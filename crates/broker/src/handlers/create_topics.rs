@@ -146,12 +146,18 @@ fn partition_count(
         .map(|assignment| assignment.partition_index)
         .collect();
     indexes.sort_unstable();
-    let consecutive = indexes.iter().zip(0i32..).all(|(index, expected)| *index == expected);
+    let consecutive = indexes
+        .iter()
+        .zip(0i32..)
+        .all(|(index, expected)| *index == expected);
     let here = |brokers: &Vec<BrokerId>| brokers.as_slice() == [node(context)];
     if !consecutive || !wanted.assignments.iter().all(|one| here(&one.broker_ids)) {
         return Err((
             ResponseError::InvalidReplicaAssignment,
-            format!("Every partition from 0 on must be assigned to node {} alone.", node(context).0),
+            format!(
+                "Every partition from 0 on must be assigned to node {} alone.",
+                node(context).0
+            ),
         ));
     }
     Ok(i32::try_from(wanted.assignments.len()).unwrap_or(i32::MAX))

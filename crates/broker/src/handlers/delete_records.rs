@@ -41,8 +41,15 @@ pub(crate) async fn handle(
     DeleteRecordsResponse::default().with_topics(topics)
 }
 
-async fn trim(context: &HandlerContext, stream: StreamId, offset: i64) -> Result<i64, ResponseError> {
-    let bounds = context.log.bounds(stream).map_err(|error| error.kafka_code())?;
+async fn trim(
+    context: &HandlerContext,
+    stream: StreamId,
+    offset: i64,
+) -> Result<i64, ResponseError> {
+    let bounds = context
+        .log
+        .bounds(stream)
+        .map_err(|error| error.kafka_code())?;
     let target = match offset {
         -1 => bounds.high_watermark,
         offset => Offset(offset),

@@ -26,7 +26,11 @@ pub(crate) async fn handle(
     DeleteTopicsResponse::default().with_responses(responses)
 }
 
-async fn one(context: &HandlerContext, version: i16, wanted: DeleteTopicState) -> DeletableTopicResult {
+async fn one(
+    context: &HandlerContext,
+    version: i16,
+    wanted: DeleteTopicState,
+) -> DeletableTopicResult {
     let mut result = DeletableTopicResult::default().with_name(wanted.name.clone());
     if version >= 6 {
         result = result.with_topic_id(wanted.topic_id);

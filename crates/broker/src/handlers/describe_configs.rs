@@ -113,7 +113,10 @@ fn check_node(context: &HandlerContext, name: &str) -> Result<(), (ResponseError
     } else {
         Err((
             ResponseError::InvalidRequest,
-            format!("expected node id {}, but received {name}", context.config.node_id),
+            format!(
+                "expected node id {}, but received {name}",
+                context.config.node_id
+            ),
         ))
     }
 }
@@ -143,7 +146,11 @@ pub(super) fn topic_entries(context: &HandlerContext, overrides: &Overrides) -> 
             }
             Entry {
                 name,
-                source: if own.is_some() { TOPIC_CONFIG } else { default_source },
+                source: if own.is_some() {
+                    TOPIC_CONFIG
+                } else {
+                    default_source
+                },
                 value: Some(own.unwrap_or(default)),
                 read_only: false,
                 value_type: setting.value_type as i8,
@@ -179,7 +186,12 @@ fn broker_entries(context: &HandlerContext) -> Vec<Entry> {
         .collect()
 }
 
-fn shown(entry: Entry, version: i16, synonyms: bool, documentation: bool) -> DescribeConfigsResourceResult {
+fn shown(
+    entry: Entry,
+    version: i16,
+    synonyms: bool,
+    documentation: bool,
+) -> DescribeConfigsResourceResult {
     let mut result = DescribeConfigsResourceResult::default()
         .with_name(entry.name)
         .with_value(entry.value)

@@ -18,7 +18,12 @@ pub(crate) async fn handle(
     let wanted: Option<BTreeMap<String, BTreeSet<i32>>> = request.topics.map(|topics| {
         topics
             .into_iter()
-            .map(|topic| (topic.topic.to_string(), topic.partitions.into_iter().collect()))
+            .map(|topic| {
+                (
+                    topic.topic.to_string(),
+                    topic.partitions.into_iter().collect(),
+                )
+            })
             .collect()
     });
     let mut topics = Vec::new();
@@ -62,7 +67,9 @@ pub(crate) async fn handle(
 fn volume(context: &HandlerContext) -> (i64, i64) {
     match rustix::fs::statvfs(&context.config.log_dir) {
         Ok(volume) => {
-            let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(volume.f_frsize)).unwrap_or(i64::MAX);
+            let bytes = |blocks: u64| {
+                i64::try_from(blocks.saturating_mul(volume.f_frsize)).unwrap_or(i64::MAX)
+            };
             (bytes(volume.f_blocks), bytes(volume.f_bavail))
         }
         Err(_) => (-1, -1),

@@ -46,7 +46,11 @@ pub(crate) async fn handle(
             _ => 0,
         };
         if room == 0 {
-            next = Some(Cursor::default().with_topic_name(name).with_partition_index(0));
+            next = Some(
+                Cursor::default()
+                    .with_topic_name(name)
+                    .with_partition_index(0),
+            );
             break;
         }
         let Some(topic) = context.topics.get(&name) else {

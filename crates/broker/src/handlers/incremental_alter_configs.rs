@@ -97,7 +97,9 @@ fn apply(
     let Some(setting) = setting else {
         return Err((
             ResponseError::InvalidConfig,
-            Some(text(format!("config {key} is not a list: nothing can be appended or subtracted"))),
+            Some(text(format!(
+                "config {key} is not a list: nothing can be appended or subtracted"
+            ))),
         ));
     };
     let present = overrides

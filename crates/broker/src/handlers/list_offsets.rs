@@ -34,10 +34,15 @@ pub(crate) async fn handle(
         for partition in wanted.partitions {
             let index = partition.partition_index;
             let stream = topic.as_ref().and_then(|topic| topic.partition(index));
-            let found = match (stream, check_leader_epoch(context, partition.current_leader_epoch)) {
+            let found = match (
+                stream,
+                check_leader_epoch(context, partition.current_leader_epoch),
+            ) {
                 (None, _) => Err(ResponseError::UnknownTopicOrPartition),
                 (Some(_), Err(code)) => Err(code),
-                (Some(stream), Ok(())) => look_up(context, version, stream, partition.timestamp).await,
+                (Some(stream), Ok(())) => {
+                    look_up(context, version, stream, partition.timestamp).await
+                }
             };
             let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
             partitions.push(match found {
@@ -75,9 +80,15 @@ async fn look_up(
     let log = context.log.clone();
     let code = |error: ReadError| error.kafka_code();
     let result = match timestamp {
-        LATEST => log.bounds(stream).map(|bounds| Some((bounds.high_watermark, -1))),
-        EARLIEST => log.bounds(stream).map(|bounds| Some((bounds.log_start, -1))),
-        EARLIEST_LOCAL if version >= 8 => log.bounds(stream).map(|bounds| Some((bounds.log_start, -1))),
+        LATEST => log
+            .bounds(stream)
+            .map(|bounds| Some((bounds.high_watermark, -1))),
+        EARLIEST => log
+            .bounds(stream)
+            .map(|bounds| Some((bounds.log_start, -1))),
+        EARLIEST_LOCAL if version >= 8 => log
+            .bounds(stream)
+            .map(|bounds| Some((bounds.log_start, -1))),
         LATEST_TIERED if version >= 9 => return Ok(None),
         MAX_TIMESTAMP if version >= 7 => {
             blocking(move || log.offset_of_max_timestamp(stream)).await?

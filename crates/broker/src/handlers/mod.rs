@@ -49,7 +49,9 @@ const MAX_MESSAGE: usize = 1_000;
 fn message(error: &impl ToString) -> Option<StrBytes> {
     let mut message = error.to_string();
     if message.len() > MAX_MESSAGE {
-        let end = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at));
+        let end = (0..=MAX_MESSAGE)
+            .rev()
+            .find(|at| message.is_char_boundary(*at));
         message.truncate(end.unwrap_or(0));
     }
     Some(StrBytes::from_string(message))

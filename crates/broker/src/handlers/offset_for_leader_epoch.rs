@@ -36,7 +36,9 @@ pub(crate) async fn handle(
                     });
                     let response = EpochEndOffset::default().with_partition(partition.partition);
                     match end {
-                        Ok((epoch, offset)) => response.with_leader_epoch(epoch).with_end_offset(offset),
+                        Ok((epoch, offset)) => {
+                            response.with_leader_epoch(epoch).with_end_offset(offset)
+                        }
                         Err(code) => response
                             .with_error_code(code.code())
                             .with_leader_epoch(-1)
@@ -54,7 +56,11 @@ pub(crate) async fn handle(
 
 /// The largest epoch not above the one asked for, and the offset where it ended; (-1, -1) if there is none. The epoch
 /// that runs now ends at the high watermark.
-fn end_of(context: &HandlerContext, stream: StreamId, asked: i32) -> Result<(i32, i64), ResponseError> {
+fn end_of(
+    context: &HandlerContext,
+    stream: StreamId,
+    asked: i32,
+) -> Result<(i32, i64), ResponseError> {
     let code = |error: ReadError| error.kafka_code();
     let epochs = context.log.epochs(stream).map_err(code)?;
     let end = context.log.bounds(stream).map_err(code)?.high_watermark;

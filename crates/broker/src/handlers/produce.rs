@@ -23,8 +23,8 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use super::{message, text};
 use crate::context::{HandlerContext, RequestContext};
 use crate::errors::KafkaCode;
-use crate::topics::{Topic, TopicConfig};
 use crate::topics::config::TimestampType;
+use crate::topics::{Topic, TopicConfig};
 
 /// Why one partition's batch is refused before it reaches the log.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,14 @@ pub(crate) async fn submit(
         let topic = context.topics.get(&topic_data.name);
         let mut slots = Vec::with_capacity(topic_data.partition_data.len());
         for data in topic_data.partition_data {
-            let append = accept(context, version, acks, topic.as_deref(), data.index, data.records);
+            let append = accept(
+                context,
+                version,
+                acks,
+                topic.as_deref(),
+                data.index,
+                data.records,
+            );
             slots.push(match append {
                 Ok(append) => {
                     appends.push(append);
@@ -201,7 +208,12 @@ fn accept(
     })
 }
 
-fn check(version: i16, config: &TopicConfig, header: &BatchHeader, now_ms: i64) -> Result<(), Refusal> {
+fn check(
+    version: i16,
+    config: &TopicConfig,
+    header: &BatchHeader,
+    now_ms: i64,
+) -> Result<(), Refusal> {
     if header.attributes.is_control() {
         return Err(Refusal::Control);
     }

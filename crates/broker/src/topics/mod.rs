@@ -8,6 +8,7 @@
 
 pub mod config;
 pub mod name;
+pub mod settings;
 mod stored;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};

@@ -71,7 +71,11 @@ pub(crate) async fn respond(
     let version = request_context.api_version;
     // No session is ever handed out, so one that is named is another broker's, or from before a restart.
     if version >= 7 && request.session_id != 0 && request.session_epoch > 0 {
-        return wire::encode(version, ResponseError::FetchSessionIdNotFound.code(), Vec::new());
+        return wire::encode(
+            version,
+            ResponseError::FetchSessionIdNotFound.code(),
+            Vec::new(),
+        );
     }
     let max_bytes = request.max_bytes.clamp(0, context.config.fetch_max_bytes) as usize;
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
@@ -141,7 +145,9 @@ fn read_all(context: &HandlerContext, wanted: &[WantedTopic], max_bytes: usize) 
     for topic in wanted {
         let mut found = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
-            let room = max_bytes.saturating_sub(pass.bytes).min(partition.max_bytes);
+            let room = max_bytes
+                .saturating_sub(pass.bytes)
+                .min(partition.max_bytes);
             let outcome = partition.stream.and_then(|stream| {
                 let first = pass.bytes == 0;
                 context
@@ -258,7 +264,10 @@ async fn any_changed(changes: &mut [watch::Receiver<Offset>]) {
         })
         .collect();
     std::future::poll_fn(move |task| {
-        if waits.iter_mut().any(|wait| wait.as_mut().poll(task).is_ready()) {
+        if waits
+            .iter_mut()
+            .any(|wait| wait.as_mut().poll(task).is_ready())
+        {
             Poll::Ready(())
         } else {
             Poll::Pending

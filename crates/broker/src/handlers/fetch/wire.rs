@@ -90,7 +90,8 @@ impl Writer {
             self.varint(name.len() + 1);
         } else {
             // A name that came in a request has at most 32 767 bytes.
-            self.buffer.put_i16(i16::try_from(name.len()).unwrap_or(i16::MAX));
+            self.buffer
+                .put_i16(i16::try_from(name.len()).unwrap_or(i16::MAX));
         }
         self.buffer.put_slice(name);
         self.count(topic.partitions.len());
@@ -133,7 +134,8 @@ impl Writer {
         if self.flexible() {
             self.varint(count + 1);
         } else {
-            self.buffer.put_i32(i32::try_from(count).unwrap_or(i32::MAX));
+            self.buffer
+                .put_i32(i32::try_from(count).unwrap_or(i32::MAX));
         }
     }
 

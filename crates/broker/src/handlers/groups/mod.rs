@@ -14,7 +14,6 @@ mod offset_delete;
 mod offset_fetch;
 mod sync_group;
 
-
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
 

@@ -1,0 +1,11 @@
+//! The broker over real sockets, spoken to in raw frames.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should panic")]
+
+mod admin;
+mod consume;
+mod every_api;
+mod hostile;
+mod produce;
+mod restart;
+mod support;
