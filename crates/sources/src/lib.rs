@@ -4,12 +4,15 @@
 //! returned; what each promises beyond that stands in its module.
 
 pub mod charset;
+mod durable_file;
 pub mod exec;
 mod listen;
+mod name_pattern;
 pub mod netcat;
 mod read_buffer;
 mod retry;
 pub mod seq;
+pub mod tail_dir;
 
 use flafka_flow::registry::SourceEntry;
 
@@ -18,6 +21,7 @@ pub const SOURCES: &[SourceEntry] = &[
     SourceEntry::of::<exec::ExecSourceFactory>(),
     SourceEntry::of::<netcat::NetcatSourceFactory>(),
     SourceEntry::of::<seq::SeqSourceFactory>(),
+    SourceEntry::of::<tail_dir::TaildirSourceFactory>(),
 ];
 
 #[cfg(test)]
