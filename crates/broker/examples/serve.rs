@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .init();
     let config = match std::env::args().nth(1) {
         Some(path) => {
-            let (config, notes) = BrokerConfig::from_properties(&std::fs::read_to_string(path)?)?;
+            let (config, notes) = BrokerConfig::from_properties(&std::fs::read(path)?)?;
             for note in notes {
                 tracing::info!(line = note.line, key = %note.key, "no effect: {}", note.reason);
             }

@@ -214,12 +214,15 @@ impl Default for BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// Reads the text of a `server.properties` file over the defaults.
+    /// Reads a `server.properties` file over the defaults. The bytes are ISO-8859-1 with `\\u` escapes, as Java reads
+    /// such files.
     ///
     /// # Errors
     /// Every unknown key, bad value and unsupported key of the file, with lines.
-    pub fn from_properties(text: &str) -> Result<(BrokerConfig, Vec<Note>), ConfigProblems> {
-        let (entries, problems) = properties::read(text);
+    pub fn from_properties(
+        file: impl AsRef<[u8]>,
+    ) -> Result<(BrokerConfig, Vec<Note>), ConfigProblems> {
+        let (entries, problems) = properties::read(file.as_ref());
         Self::build(&entries, problems)
     }
 
