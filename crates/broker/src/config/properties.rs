@@ -33,16 +33,13 @@ pub(super) fn read(bytes: &[u8]) -> (Vec<Entry>, Vec<ConfigProblem>) {
         line: pair.line as usize,
         reason: "a line needs a key before the `=`",
     });
-    let mistakes = parsed
-        .mistakes
-        .iter()
-        .map(|mistake| ConfigProblem::Syntax {
-            line: mistake.line as usize,
-            reason: match mistake.fault {
-                Fault::MalformedEscape => "`\\u` needs four hexadecimal digits",
-                Fault::LoneSurrogate => "half of a surrogate pair stands for no character",
-            },
-        });
+    let mistakes = parsed.mistakes.iter().map(|mistake| ConfigProblem::Syntax {
+        line: mistake.line as usize,
+        reason: match mistake.fault {
+            Fault::MalformedEscape => "`\\u` needs four hexadecimal digits",
+            Fault::LoneSurrogate => "half of a surrogate pair stands for no character",
+        },
+    });
     let problems = nameless.chain(mistakes).collect();
     (entries, problems)
 }

@@ -33,6 +33,8 @@ struct Client {
     waiting: Option<Ticket>,
     alive: bool,
     metadata: u8,
+    /// Until then it only sends heartbeats: it lives, and holds the others up as long as the deadlines allow.
+    stubborn_until: Millis,
 }
 
 struct World {
@@ -40,7 +42,7 @@ struct World {
     now: Millis,
     group: Group,
     clients: Vec<Client>,
-    /// Ticket to client and when it began to wait.
+    /// Ticket to client and when it must be answered at the latest.
     tickets: HashMap<Ticket, (usize, Millis)>,
     last_ticket: Ticket,
     last_member: u32,
@@ -81,15 +83,17 @@ impl World {
         }
     }
 
-    fn ticket(&mut self, client: usize) -> Ticket {
+    fn ticket(&mut self, client: usize, longest: Millis) -> Ticket {
         self.last_ticket += 1;
-        self.tickets.insert(self.last_ticket, (client, self.now));
+        self.tickets
+            .insert(self.last_ticket, (client, self.now + longest));
         self.clients[client].waiting = Some(self.last_ticket);
         self.last_ticket
     }
 
     fn join(&mut self, index: usize) {
-        let ticket = self.ticket(index);
+        // An initial delay, and rebalances that wait for static members until their sessions end.
+        let ticket = self.ticket(index, 2 * REBALANCE + SESSION);
         self.last_member += 1;
         let client = &mut self.clients[index];
         client.alive = true;
@@ -116,7 +120,7 @@ impl World {
     }
 
     fn sync(&mut self, index: usize) {
-        let ticket = self.ticket(index);
+        let ticket = self.ticket(index, REBALANCE);
         let mark =
             u64::from(self.last_member) << 32 | self.random.random_range(0..u64::from(u32::MAX));
         let client = &self.clients[index];
@@ -301,6 +305,17 @@ impl World {
 
     fn pass(&mut self, by: Millis) {
         let end = self.now + by;
+        while self.now < end {
+            self.pass_some(end.min(self.now + SESSION / 3));
+            for index in 0..CLIENTS {
+                if self.clients[index].stubborn_until > self.now {
+                    self.heartbeat(index);
+                }
+            }
+        }
+    }
+
+    fn pass_some(&mut self, end: Millis) {
         let mut rounds = 0;
         while let Some(deadline) = self
             .group
@@ -357,12 +372,11 @@ impl World {
                 assert!(!members.is_empty() && group.leader.is_some() && group.protocol.is_some());
             }
         }
-        // Nobody waits longer than a session, a rebalance and a sync can take one after the other.
-        for (ticket, (client, since)) in &self.tickets {
-            let waited = self.now - since;
+        for (ticket, (client, latest)) in &self.tickets {
+            let late = self.now.saturating_sub(*latest);
             assert!(
-                waited <= 3 * REBALANCE + SESSION,
-                "client {client} waits {waited} ms with ticket {ticket}: {group:?}"
+                late == 0,
+                "client {client} waits {late} ms too long with ticket {ticket}: {group:?}"
             );
         }
     }
@@ -370,8 +384,10 @@ impl World {
     fn step(&mut self) {
         let index = self.random.random_range(0..CLIENTS);
         let client = &self.clients[index];
+        let stubborn = client.stubborn_until > self.now;
         match self.random.random_range(0..100) {
-            0..3 => self.leave(index),
+            0 => self.clients[index].stubborn_until = self.now + 5 * REBALANCE,
+            1..3 => self.leave(index),
             3..6 => {
                 // The process dies; whoever it was waits for its session to end. Static members come back as new.
                 self.disconnect(index);
@@ -394,7 +410,7 @@ impl World {
             }
             25..45 => self.pass(500),
             45..55 => self.commit(index),
-            _ if client.waiting.is_some() => {}
+            _ if client.waiting.is_some() || stubborn => {}
             _ if !client.joined => self.join(index),
             _ if !client.assigned => self.sync(index),
             _ => self.heartbeat(index),
@@ -411,6 +427,7 @@ fn run(seed: u64) {
     // All clients fall silent: the group must come to rest.
     for index in 0..CLIENTS {
         world.disconnect(index);
+        world.clients[index].stubborn_until = 0;
     }
     world.pass(10 * (REBALANCE + SESSION));
     world.check();

@@ -1,6 +1,9 @@
 //! The broker over real sockets, spoken to in raw frames.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should panic")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected should panic"
+)]
 
 mod admin;
 mod consume;
