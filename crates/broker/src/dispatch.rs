@@ -1,6 +1,7 @@
 //! From a guarded request body to an encoded response: one arm per API.
 
 use bytes::{Bytes, BytesMut};
+use flafka_log_store::FileRange;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable};
 
@@ -33,8 +34,32 @@ pub(crate) enum DispatchError {
 /// An encoded response body as the pieces to be written one after the other (no response header).
 #[derive(Debug, Default)]
 pub(crate) struct Response {
-    /// The pieces; record data of a Fetch stays in its own pieces and is never copied together.
-    pub(crate) pieces: Vec<Bytes>,
+    /// The pieces in order.
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// A part of a response body.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Encoded fields.
+    Bytes(Bytes),
+    /// Record batches that still lie in a segment; read in small steps as the socket takes them.
+    Records {
+        /// Which bytes.
+        range: FileRange,
+        /// Written lately, so the page cache has them and a read does not block.
+        is_recent: bool,
+    },
+}
+
+impl Piece {
+    /// Bytes on the wire.
+    pub(crate) fn length(&self) -> usize {
+        match self {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Records { range, .. } => range.length,
+        }
+    }
 }
 
 /// One arm: decode, handle, encode.
@@ -155,6 +180,6 @@ fn encode_version<A: Encodable>(response: &A, version: i16) -> Result<Response, 
         .encode(&mut buffer, version)
         .map_err(|error| DispatchError::Encode(error.to_string()))?;
     Ok(Response {
-        pieces: vec![buffer.freeze()],
+        pieces: vec![Piece::Bytes(buffer.freeze())],
     })
 }

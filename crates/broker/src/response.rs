@@ -1,25 +1,32 @@
-//! Response frames: length, header, and the pieces of the body in one vectored write.
+//! Response frames: length, header, and the pieces of the body.
 //!
 //! ```text
 //! length i32 BE | correlation id i32 BE | tagged fields, empty (0x00): header version 1 only | body pieces
 //! ```
 //!
-//! Record data of a Fetch is a piece of its own and goes from the read buffer to the socket without another copy.
+//! Record data of a Fetch is read from its segment in steps of [`STEP`] bytes as the socket takes it, so a slow reader
+//! holds one step in memory and not its whole answer, and the step stays in the processor's cache between the read and
+//! the write. A read that fails in the middle of a frame can only close the connection; the client asks again.
 
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use flafka_log_store::FileRange;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::dispatch::Response;
+use crate::dispatch::{Piece, Response};
 
 /// Slices per system call; the kernel takes 1 024.
 const MAX_SLICES: usize = 64;
+/// Bytes of records that are in memory at once for one connection.
+const STEP: usize = 128 * 1024;
+/// Bodies up to this long are copied behind the header instead of being gathered.
+const SMALL_BODY: usize = 1024;
 
 /// Writes one response frame and returns its length in bytes.
 ///
 /// # Errors
-/// The socket's; nothing more can be written to it then.
+/// The socket's, or that of reading records; nothing more can be written to the socket then.
 pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
     socket: &mut W,
     correlation_id: i32,
@@ -27,37 +34,98 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
     response: Response,
 ) -> io::Result<u64> {
     let header_len = if flexible_header { 5 } else { 4 };
-    let length = header_len + response.pieces.iter().map(Bytes::len).sum::<usize>();
+    let length = header_len + response.pieces.iter().map(Piece::length).sum::<usize>();
     let prefix = i32::try_from(length)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "response above 2 GiB"))?;
-    let mut head = BytesMut::with_capacity(9);
+    let mut head = BytesMut::with_capacity(9 + SMALL_BODY);
     head.put_i32(prefix);
     head.put_i32(correlation_id);
     if flexible_header {
         head.put_u8(0);
     }
-    let mut pieces = response.pieces;
-    if let [only] = pieces.as_slice()
-        && only.len() <= 1024
+    if let [Piece::Bytes(only)] = response.pieces.as_slice()
+        && only.len() <= SMALL_BODY
     {
         head.extend_from_slice(only);
         socket.write_all(&head).await?;
-    } else {
-        pieces.insert(0, head.freeze());
-        write_pieces(socket, &mut pieces).await?;
+        return Ok(4 + length as u64);
     }
+    let mut waiting = vec![head.freeze()];
+    let mut step = Vec::new();
+    for piece in response.pieces {
+        match piece {
+            Piece::Bytes(bytes) => waiting.push(bytes),
+            Piece::Records { range, is_recent } => {
+                write_records(socket, &mut waiting, &mut step, &range, is_recent).await?;
+            }
+        }
+    }
+    write_gathered(socket, &mut waiting, &[]).await?;
     Ok(4 + length as u64)
 }
 
-async fn write_pieces<W: AsyncWrite + Unpin>(
+/// Writes what waits and then the records, step by step.
+async fn write_records<W: AsyncWrite + Unpin>(
+    socket: &mut W,
+    waiting: &mut Vec<Bytes>,
+    step: &mut Vec<u8>,
+    range: &FileRange,
+    is_recent: bool,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < range.length {
+        let size = STEP.min(range.length - done);
+        step.resize(size, 0);
+        let position = range.position.0 + done as u64;
+        if is_recent {
+            read_exact(range, step, position)?;
+        } else {
+            *step = read_blocking(range.clone(), std::mem::take(step), position).await?;
+        }
+        write_gathered(socket, waiting, step).await?;
+        waiting.clear();
+        done += size;
+    }
+    Ok(())
+}
+
+async fn read_blocking(range: FileRange, mut step: Vec<u8>, position: u64) -> io::Result<Vec<u8>> {
+    tokio::task::spawn_blocking(move || {
+        read_exact(&range, &mut step, position)?;
+        Ok(step)
+    })
+    .await
+    .map_err(io::Error::other)?
+}
+
+fn read_exact(range: &FileRange, mut buffer: &mut [u8], mut position: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match range.file.read_at(buffer, position) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                buffer = &mut buffer[read..];
+                position += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `pieces`, then `tail`, with as few system calls as it takes.
+async fn write_gathered<W: AsyncWrite + Unpin>(
     socket: &mut W,
     pieces: &mut [Bytes],
+    mut tail: &[u8],
 ) -> io::Result<()> {
     let mut first = 0;
-    while first < pieces.len() {
-        if pieces[first].is_empty() {
+    loop {
+        while pieces.get(first).is_some_and(Bytes::is_empty) {
             first += 1;
-            continue;
+        }
+        if first == pieces.len() && tail.is_empty() {
+            return Ok(());
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut used = 0;
@@ -65,28 +133,41 @@ async fn write_pieces<W: AsyncWrite + Unpin>(
             slices[used] = IoSlice::new(piece);
             used += 1;
         }
+        if used < MAX_SLICES {
+            slices[used] = IoSlice::new(tail);
+            used += 1;
+        }
         let mut written = socket.write_vectored(&slices[..used]).await?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
         while written > 0 {
-            let part = written.min(pieces[first].len());
-            pieces[first].advance(part);
-            written -= part;
-            if pieces[first].is_empty() {
-                first += 1;
+            match pieces.get_mut(first) {
+                Some(piece) => {
+                    let part = written.min(piece.len());
+                    piece.advance(part);
+                    written -= part;
+                    first += usize::from(piece.is_empty());
+                }
+                None => {
+                    tail = &tail[written..];
+                    written = 0;
+                }
             }
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use flafka_log_store::{Fs, OpenMode, Position, RealFs};
     use tokio::io::AsyncReadExt;
 
-    async fn written(flexible: bool, pieces: Vec<Bytes>) -> Vec<u8> {
+    use super::*;
+
+    async fn written(flexible: bool, pieces: Vec<Piece>) -> Vec<u8> {
         // A pipe far smaller than the frame, so that every write is cut somewhere.
         let (mut near, mut far) = tokio::io::duplex(7);
         let writing = async move {
@@ -102,11 +183,11 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_arrive_in_order_however_writes_are_cut() {
-        let pieces: Vec<Bytes> = (0..200u8)
+        let parts: Vec<Bytes> = (0..200u8)
             .map(|value| Bytes::from(vec![value; usize::from(value % 9)]))
             .collect();
-        let body: Vec<u8> = pieces.concat();
-        let bytes = written(true, pieces).await;
+        let body: Vec<u8> = parts.concat();
+        let bytes = written(true, parts.into_iter().map(Piece::Bytes).collect()).await;
         assert_eq!(bytes[..4], (body.len() as i32 + 5).to_be_bytes());
         assert_eq!(bytes[4..9], [0, 0, 0, 5, 0]);
         assert_eq!(&bytes[9..], &body[..]);
@@ -114,7 +195,34 @@ mod tests {
 
     #[tokio::test]
     async fn a_small_body_is_one_write_behind_the_header() {
-        let bytes = written(false, vec![Bytes::from_static(b"xy")]).await;
+        let pieces = vec![Piece::Bytes(Bytes::from_static(b"xy"))];
+        let bytes = written(false, pieces).await;
         assert_eq!(bytes, [0, 0, 0, 6, 0, 0, 0, 5, b'x', b'y']);
+    }
+
+    #[tokio::test]
+    async fn records_come_from_their_file_between_the_fields() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("segment");
+        let content: Vec<u8> = (0..STEP as u32 + 5000).map(|at| at as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let fs: Arc<dyn Fs> = Arc::new(RealFs);
+        let file = fs.open(&path, OpenMode::Read).unwrap();
+        for is_recent in [true, false] {
+            let range = FileRange {
+                file: Arc::clone(&file),
+                position: Position(3),
+                length: STEP + 4000,
+            };
+            let pieces = vec![
+                Piece::Bytes(Bytes::from_static(b"ab")),
+                Piece::Records { range, is_recent },
+                Piece::Bytes(Bytes::from_static(b"z")),
+            ];
+            let bytes = written(false, pieces).await;
+            assert_eq!(&bytes[8..10], b"ab");
+            assert!(bytes[10..bytes.len() - 1] == content[3..STEP + 4003]);
+            assert_eq!(bytes.last(), Some(&b'z'));
+        }
     }
 }

@@ -38,6 +38,8 @@ pub struct GroupCoordinator {
     pub(super) table: Arc<dyn OffsetTable>,
     pub(super) clock: Arc<dyn Clock>,
     groups: Mutex<Groups>,
+    /// Held while group records are written or deleted, so that they reach the log in the order of what happened.
+    pub(super) records: tokio::sync::Mutex<()>,
     wake: Notify,
     origin: Instant,
 }
@@ -98,6 +100,7 @@ impl GroupCoordinator {
             table,
             clock,
             groups: Mutex::default(),
+            records: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             origin: Instant::now(),
         };
@@ -442,6 +445,7 @@ impl GroupCoordinator {
 
     /// Writes the records of groups that have lost or got members. False if the log refused.
     async fn write_records(&self) -> bool {
+        let _in_order = self.records.lock().await;
         let (written, ops) = {
             let mut groups = self.lock();
             let dirty = std::mem::take(&mut groups.dirty);

@@ -136,6 +136,7 @@ impl GroupCoordinator {
     /// DeleteGroups: the group, which must be without members, and its offsets.
     pub(crate) async fn delete_group(&self, group_id: &StrBytes) -> Result<(), GroupError> {
         check_offsets_id(group_id)?;
+        let _in_order = self.records.lock().await;
         {
             let mut groups = self.lock();
             let slot = groups
@@ -251,6 +252,7 @@ impl GroupCoordinator {
     }
 
     async fn expire_group(&self, group_id: &StrBytes) {
+        let _in_order = self.records.lock().await;
         let (ops, left) = {
             let groups = self.lock();
             let Some(slot) = groups.slots.get(group_id) else {

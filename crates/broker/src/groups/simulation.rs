@@ -389,8 +389,11 @@ impl World {
             0 => self.clients[index].stubborn_until = self.now + 5 * REBALANCE,
             1..3 => self.leave(index),
             3..6 => {
-                // The process dies; whoever it was waits for its session to end. Static members come back as new.
-                self.disconnect(index);
+                // The process dies; whoever it was waits for its session to end. Static members come back as new. The
+                // broker may not have seen the connection go.
+                if self.random.random_bool(0.5) {
+                    self.disconnect(index);
+                }
                 let client = &mut self.clients[index];
                 (client.alive, client.joined, client.member_id) =
                     (false, false, StrBytes::default());
@@ -401,7 +404,9 @@ impl World {
                 self.clients[index].joined = false;
             }
             12..15 => {
-                self.disconnect(index);
+                if self.random.random_bool(0.5) {
+                    self.disconnect(index);
+                }
                 self.join(index);
             }
             15..25 => {

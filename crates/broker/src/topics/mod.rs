@@ -235,6 +235,7 @@ impl Topics {
             created_ms: self.clock.now_ms(),
             overrides: new.overrides,
         };
+        self.remove_leftovers(&new.name, stored.partitions).await?;
         let topic = self.materialise(&new.name, &stored).await?;
         self.store(&new.name, &stored).await?;
         info!(topic = %new.name, partitions = new.partitions, id = %stored.id, "create topic");
@@ -289,8 +290,13 @@ impl Topics {
             index.by_name.remove(name);
             index.by_id.remove(&topic.id);
         }
-        for stream in &topic.partitions {
-            self.log.delete_stream(*stream).await?;
+        let deletions: Vec<_> = topic
+            .partitions
+            .iter()
+            .map(|stream| self.log.delete_stream(*stream))
+            .collect();
+        for deletion in deletions {
+            deletion.await?;
         }
         info!(topic = %name, id = %topic.id, "delete topic");
         Ok(topic)
@@ -368,27 +374,34 @@ impl Topics {
         }))
     }
 
-    /// Creates (or finds) the streams of a topic and brings their settings up to date.
+    /// Creates (or finds) the streams of a topic and brings their settings up to date. All changes are queued before the
+    /// first is awaited, so that they share the journal's syncs.
     async fn materialise(&self, name: &str, stored: &StoredTopic) -> Result<Topic, CommitError> {
         let config = TopicConfig::effective(&self.broker, &stored.overrides);
         let settings = config.stream_settings();
-        let mut partitions = Vec::with_capacity(stored.partitions as usize);
+        let mut updates = Vec::new();
+        let mut creations = Vec::new();
         for partition in 0..stored.partitions as usize {
             let stream_name = stream_name(name, partition);
-            let id = match self.log.stream(&stream_name) {
+            match self.log.stream(&stream_name) {
                 Some(id) => {
                     if self.log.settings(id).ok().as_ref() != Some(&settings) {
-                        self.log.update_stream(id, settings.clone()).await?;
+                        updates.push(self.log.update_stream(id, settings.clone()));
                     }
-                    id
+                    creations.push(Ok(id));
                 }
-                None => {
-                    self.log
-                        .create_stream(&stream_name, settings.clone())
-                        .await?
-                }
-            };
-            partitions.push(id);
+                None => creations.push(Err(self.log.create_stream(&stream_name, settings.clone()))),
+            }
+        }
+        for update in updates {
+            update.await?;
+        }
+        let mut partitions = Vec::with_capacity(creations.len());
+        for creation in creations {
+            partitions.push(match creation {
+                Ok(id) => id,
+                Err(ticket) => ticket.await?,
+            });
         }
         Ok(Topic {
             name: TopicName(StrBytes::from_string(name.to_owned())),
@@ -398,6 +411,16 @@ impl Topics {
             config,
             created_ms: stored.created_ms,
         })
+    }
+
+    /// Deletes streams that bear a new topic's names: what a deletion could not finish must not come back as its data.
+    async fn remove_leftovers(&self, name: &str, partitions: u32) -> Result<(), CommitError> {
+        for partition in 0..partitions as usize {
+            if let Some(id) = self.log.stream(&stream_name(name, partition)) {
+                self.log.delete_stream(id).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn store(&self, name: &str, stored: &StoredTopic) -> Result<(), CommitError> {

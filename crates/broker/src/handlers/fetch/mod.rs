@@ -5,7 +5,8 @@
 //! high watermark; a wrong leader epoch is told (KIP-320). An answer waits until `min_bytes` are there, `max_wait_ms`
 //! is over, a partition has an error, the peer is gone or the broker stops.
 //!
-//! The records stay in the pieces that were read from the segments; [`wire`] writes the frame around them.
+//! Records are not read here: [`wire`] writes the frame around the file ranges, and the connection reads them as the
+//! socket takes them.
 
 mod wire;
 
@@ -14,7 +15,6 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use flafka_log_store::{Offset, ReadError, ReadPlan, StreamId};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
@@ -29,11 +29,9 @@ use crate::context::{HandlerContext, RequestContext};
 use crate::dispatch::Response;
 use crate::errors::KafkaCode;
 
-/// Reads up to this many bytes are done in place when they lie near the end of the log, where the page cache has them;
-/// a larger or older read goes to the blocking threads.
-const INLINE_BYTES: usize = 64 * 1024;
-/// How near, in records.
-const INLINE_RECORDS: i64 = 100_000;
+/// Reads this near the end of a partition, in records, are expected in the page cache and done in place; others go to
+/// the blocking threads.
+const RECENT_RECORDS: i64 = 100_000;
 /// Longest wait, whatever the client asks for; Kafka clients use half a second.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
@@ -60,7 +58,7 @@ struct Pass {
 struct Found {
     index: i32,
     outcome: Result<ReadPlan, ResponseError>,
-    near_end: bool,
+    is_recent: bool,
 }
 
 pub(crate) async fn respond(
@@ -87,8 +85,8 @@ pub(crate) async fn respond(
         let pass = read_all(context, &wanted, max_bytes);
         let over = Instant::now() >= deadline || request_context.disconnected.is_cancelled();
         if pass.bytes >= min_bytes || pass.has_error || over {
-            let answers = load(context, pass).await;
-            return wire::encode(version, 0, answers);
+            context.metrics.fetched_bytes.add(pass.bytes as u64);
+            return wire::encode(version, 0, pass.into_answers());
         }
         match &mut changes {
             // Looked at once more after the watches are in place: an append in between would be missed.
@@ -155,11 +153,11 @@ fn read_all(context: &HandlerContext, wanted: &[WantedTopic], max_bytes: usize) 
                     .read(stream, partition.offset, room, first)
                     .map_err(|error| read_failed(&topic.name, partition.index, &error))
             });
-            let mut near_end = false;
+            let mut is_recent = false;
             match &outcome {
                 Ok(plan) => {
                     pass.bytes += plan.length();
-                    near_end = plan.high_watermark.0 - partition.offset.0 < INLINE_RECORDS;
+                    is_recent = plan.high_watermark.0 - partition.offset.0 < RECENT_RECORDS;
                 }
                 Err(_) => {
                     pass.has_error = true;
@@ -169,7 +167,7 @@ fn read_all(context: &HandlerContext, wanted: &[WantedTopic], max_bytes: usize) 
             found.push(Found {
                 index: partition.index,
                 outcome,
-                near_end,
+                is_recent,
             });
         }
         pass.topics.push((topic.name.clone(), found));
@@ -187,56 +185,27 @@ fn read_failed(topic: &TopicName, partition: i32, error: &ReadError) -> Response
     error.kafka_code()
 }
 
-/// Reads the planned ranges.
-async fn load(context: &HandlerContext, pass: Pass) -> Vec<TopicAnswer> {
-    let mut topics = Vec::with_capacity(pass.topics.len());
-    for (name, found) in pass.topics {
-        let mut partitions = Vec::with_capacity(found.len());
-        for Found {
-            index,
-            outcome,
-            near_end,
-        } in found
-        {
-            let answer = match outcome {
-                Ok(plan) => {
-                    let (high_watermark, log_start) = (plan.high_watermark.0, plan.log_start.0);
-                    match load_plan(plan, near_end).await {
-                        Ok(records) => {
-                            context.metrics.fetched_bytes.add(records.len() as u64);
-                            PartitionAnswer {
-                                index,
-                                error_code: 0,
-                                high_watermark,
-                                log_start,
-                                records,
-                            }
-                        }
-                        Err(error) => {
-                            warn!(topic = %name.as_str(), partition = index, %error, "read records");
-                            PartitionAnswer::failed(index, ResponseError::KafkaStorageError)
-                        }
-                    }
-                }
-                Err(code) => PartitionAnswer::failed(index, code),
-            };
-            partitions.push(answer);
-        }
-        topics.push(TopicAnswer { name, partitions });
+impl Pass {
+    fn into_answers(self) -> Vec<TopicAnswer> {
+        let answer = |found: Found| match found.outcome {
+            Ok(plan) => PartitionAnswer {
+                index: found.index,
+                error_code: 0,
+                high_watermark: plan.high_watermark.0,
+                log_start: plan.log_start.0,
+                records: plan.slices,
+                is_recent: found.is_recent,
+            },
+            Err(code) => PartitionAnswer::failed(found.index, code),
+        };
+        self.topics
+            .into_iter()
+            .map(|(name, found)| TopicAnswer {
+                name,
+                partitions: found.into_iter().map(answer).collect(),
+            })
+            .collect()
     }
-    topics
-}
-
-async fn load_plan(plan: ReadPlan, near_end: bool) -> std::io::Result<Bytes> {
-    if plan.slices.is_empty() {
-        return Ok(Bytes::new());
-    }
-    if near_end && plan.length() <= INLINE_BYTES {
-        return plan.read_to_bytes();
-    }
-    tokio::task::spawn_blocking(move || plan.read_to_bytes())
-        .await
-        .map_err(std::io::Error::other)?
 }
 
 fn watch_all(context: &HandlerContext, wanted: &[WantedTopic]) -> Vec<watch::Receiver<Offset>> {

@@ -18,18 +18,20 @@
 //! Version 12 has compact lengths (unsigned varint of length + 1). A test decodes every version with the generated
 //! structs.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
+use flafka_log_store::FileRange;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::TopicName;
 
-use crate::dispatch::Response;
+use crate::dispatch::{Piece, Response};
 
 pub(super) struct PartitionAnswer {
     pub(super) index: i32,
     pub(super) error_code: i16,
     pub(super) high_watermark: i64,
     pub(super) log_start: i64,
-    pub(super) records: Bytes,
+    pub(super) records: Vec<FileRange>,
+    pub(super) is_recent: bool,
 }
 
 pub(super) struct TopicAnswer {
@@ -44,14 +46,15 @@ impl PartitionAnswer {
             error_code: code.code(),
             high_watermark: -1,
             log_start: -1,
-            records: Bytes::new(),
+            records: Vec::new(),
+            is_recent: false,
         }
     }
 }
 
 struct Writer {
     version: i16,
-    pieces: Vec<Bytes>,
+    pieces: Vec<Piece>,
     buffer: BytesMut,
 }
 
@@ -72,7 +75,7 @@ pub(super) fn encode(version: i16, error_code: i16, topics: Vec<TopicAnswer>) ->
     }
     writer.tags();
     if !writer.buffer.is_empty() {
-        writer.pieces.push(writer.buffer.freeze());
+        writer.pieces.push(Piece::Bytes(writer.buffer.freeze()));
     }
     Response {
         pieces: writer.pieces,
@@ -117,15 +120,24 @@ impl Writer {
         if self.version >= 11 {
             self.buffer.put_i32(-1);
         }
+        let length = answer
+            .records
+            .iter()
+            .map(|range| range.length)
+            .sum::<usize>();
         if self.flexible() {
-            self.varint(answer.records.len() + 1);
+            self.varint(length + 1);
         } else {
+            // `fetch.max.bytes` keeps it far below 2 GiB.
             self.buffer
-                .put_i32(i32::try_from(answer.records.len()).unwrap_or(i32::MAX));
+                .put_i32(i32::try_from(length).unwrap_or(i32::MAX));
         }
-        if !answer.records.is_empty() {
-            self.pieces.push(self.buffer.split().freeze());
-            self.pieces.push(answer.records);
+        if length > 0 {
+            self.pieces.push(Piece::Bytes(self.buffer.split().freeze()));
+            let is_recent = answer.is_recent;
+            let records = answer.records.into_iter();
+            self.pieces
+                .extend(records.map(|range| Piece::Records { range, is_recent }));
         }
         self.tags();
     }
@@ -156,14 +168,28 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use flafka_log_store::{Fs, OpenMode, Position, RealFs};
     use kafka_protocol::messages::FetchResponse;
     use kafka_protocol::protocol::{Decodable, StrBytes};
 
-    #[test]
-    fn every_version_decodes_with_the_generated_structs() {
+    use super::*;
+    use crate::response::write_frame;
+
+    #[tokio::test]
+    async fn every_version_decodes_with_the_generated_structs() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("segment");
+        std::fs::write(&path, [7; 500]).unwrap();
+        let file = RealFs.open(&path, OpenMode::Read).unwrap();
+        let range = |length| FileRange {
+            file: Arc::clone(&file),
+            position: Position(1),
+            length,
+        };
         for version in 4..=12 {
-            let records = Bytes::from(vec![7; 300]);
             let topics = vec![TopicAnswer {
                 name: TopicName(StrBytes::from_static_str("t")),
                 partitions: vec![
@@ -172,19 +198,24 @@ mod tests {
                         error_code: 0,
                         high_watermark: 99,
                         log_start: 3,
-                        records: records.clone(),
+                        records: vec![range(100), range(200)],
+                        is_recent: true,
                     },
                     PartitionAnswer::failed(1, ResponseError::OffsetOutOfRange),
                 ],
             }];
-            let mut body = Bytes::from(encode(version, 0, topics).pieces.concat());
+            let mut frame = Vec::new();
+            write_frame(&mut frame, 0, false, encode(version, 0, topics))
+                .await
+                .unwrap();
+            let mut body = Bytes::from(frame).slice(8..);
             let response = FetchResponse::decode(&mut body, version).unwrap();
             assert!(body.is_empty(), "version {version}");
             let partitions = &response.responses[0].partitions;
             assert_eq!(response.responses[0].topic.as_str(), "t");
             assert_eq!(partitions[0].high_watermark, 99);
             assert_eq!(partitions[0].last_stable_offset, 99);
-            assert_eq!(partitions[0].records.as_ref(), Some(&records));
+            assert_eq!(partitions[0].records.as_deref(), Some(&[7; 300][..]));
             assert_eq!(partitions[0].aborted_transactions, None);
             assert_eq!(partitions[1].error_code, 1);
             if version >= 5 {
