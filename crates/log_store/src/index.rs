@@ -61,18 +61,6 @@ impl Index {
         self.entries.push(entry);
     }
 
-    /// Forgets the entries at or behind `position`.
-    pub(crate) fn truncate(&mut self, position: u64) {
-        let keep = self
-            .entries
-            .partition_point(|entry| u64::from(entry.position) < position);
-        if keep < self.entries.len() {
-            self.entries.truncate(keep);
-            // The files hold more than is true now: write them anew.
-            self.saved = 0;
-        }
-    }
-
     /// The last entry.
     pub(crate) fn last(&self) -> Option<IndexEntry> {
         self.entries.last().copied()

@@ -1,3 +1,188 @@
-//! x
+//! What runs beside the commits: checkpoints, spare journal files, interval syncs, removal of files. A job owns all it
+//! needs and reports back with a [`JobDone`]; tests run the same jobs on their own thread, between any two rounds.
+//!
+//! Syncs here use descriptors of their own, opened when the job was made: the kernel reports a write error once for each
+//! open descriptor, so neither thread can swallow the other's.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::checkpoint::Snapshot;
+use crate::error::IoFault;
+use crate::fs::{File, Fs, remove_durably};
+use crate::index::{self, IndexEntry};
+use crate::journal::files;
+use crate::segment::Segment;
+
+/// A file to be synced.
 #[derive(Debug)]
-pub(crate) struct JobDone;
+pub(crate) struct SyncFile {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) path: PathBuf,
+}
+
+/// Index entries to be written.
+#[derive(Debug)]
+pub(crate) struct IndexSave {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) entries: Vec<IndexEntry>,
+    pub(crate) anew: bool,
+    /// Entries that the files hold afterwards.
+    pub(crate) total: usize,
+}
+
+/// Sync what the snapshot names, then write it.
+#[derive(Debug)]
+pub(crate) struct CheckpointJob {
+    pub(crate) files: Vec<SyncFile>,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) dir: PathBuf,
+    pub(crate) indexes: Vec<IndexSave>,
+    /// Journal bytes written up to the snapshot.
+    pub(crate) journal_bytes: u64,
+}
+
+/// Something to do beside the commits.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Checkpoint(Box<CheckpointJob>),
+    /// Prepare the next journal file.
+    Spare {
+        dir: PathBuf,
+        capacity: u64,
+    },
+    /// Journal files that a checkpoint has freed.
+    Retire {
+        dir: PathBuf,
+        sequences: Vec<u64>,
+        spare: bool,
+        capacity: u64,
+    },
+    /// Sync streams of mode `interval`.
+    Flush(Vec<SyncFile>),
+    /// Remove files whose freeing is durable.
+    Unlink {
+        dir: PathBuf,
+        names: Vec<String>,
+    },
+    /// Remove a deleted stream's directory.
+    RemoveDir(PathBuf),
+}
+
+/// How a checkpoint failed.
+#[derive(Debug)]
+pub(crate) enum CheckpointFault {
+    /// Segment data may be gone: only a restart can say.
+    Sync(IoFault),
+    /// The checkpoint file could not be written: the next attempt may.
+    Write(IoFault),
+}
+
+/// What a job reports.
+#[derive(Debug)]
+pub(crate) enum JobDone {
+    Checkpoint {
+        result: Result<(), CheckpointFault>,
+        lsn: u64,
+        sequence: u64,
+        journal_bytes: u64,
+    },
+    Spare(Result<(), IoFault>),
+    Retired {
+        spare: bool,
+    },
+    Flushed(Result<(), IoFault>),
+    Removed,
+}
+
+impl Job {
+    /// Runs it. Blocking.
+    pub(crate) fn run(self, fs: &dyn Fs) -> JobDone {
+        match self {
+            Job::Checkpoint(job) => job.run(fs),
+            Job::Spare { dir, capacity } => {
+                let made = files::make_spare(fs, &dir, capacity);
+                JobDone::Spare(made.map_err(IoFault::of("prepare journal", &dir)))
+            }
+            Job::Retire {
+                dir,
+                sequences,
+                spare,
+                capacity,
+            } => {
+                let spare = files::retire(fs, &dir, &sequences, spare, capacity).unwrap_or_else(
+                    |error| {
+                        tracing::warn!(dir = %dir.display(), %error, "cannot recycle journal files");
+                        false
+                    },
+                );
+                JobDone::Retired { spare }
+            }
+            Job::Flush(files) => JobDone::Flushed(sync_all(&files)),
+            Job::Unlink { dir, names } => {
+                // What stays is found again at the next start.
+                if let Err(error) = remove_durably(fs, &dir, &names) {
+                    tracing::warn!(dir = %dir.display(), %error, "cannot remove segments");
+                }
+                JobDone::Removed
+            }
+            Job::RemoveDir(dir) => {
+                if let Err(error) = remove_dir(fs, &dir) {
+                    tracing::warn!(dir = %dir.display(), %error, "cannot remove a deleted stream");
+                }
+                JobDone::Removed
+            }
+        }
+    }
+}
+
+impl CheckpointJob {
+    pub(crate) fn run(self, fs: &dyn Fs) -> JobDone {
+        let result = sync_all(&self.files)
+            .map_err(CheckpointFault::Sync)
+            .and_then(|()| {
+                self.snapshot
+                    .store(fs, &self.dir)
+                    .map_err(CheckpointFault::Write)
+            });
+        for save in self.indexes {
+            let segment = &save.segment;
+            let saved = index::save(
+                fs,
+                &segment.path,
+                segment.base_offset,
+                &save.entries,
+                save.anew,
+            );
+            let total = if saved.is_ok() { save.total } else { 0 };
+            segment.with_index(|index| index.mark_saved(total));
+        }
+        JobDone::Checkpoint {
+            result,
+            lsn: self.snapshot.lsn,
+            sequence: self.snapshot.place.0,
+            journal_bytes: self.journal_bytes,
+        }
+    }
+}
+
+fn sync_all(files: &[SyncFile]) -> Result<(), IoFault> {
+    for file in files {
+        file.file
+            .sync_data()
+            .map_err(IoFault::of("sync segment", &file.path))?;
+    }
+    Ok(())
+}
+
+/// Removes a stream's directory with all that is in it.
+pub(crate) fn remove_dir(fs: &dyn Fs, dir: &std::path::Path) -> std::io::Result<()> {
+    for name in fs.list(dir)? {
+        fs.remove_file(&dir.join(name))?;
+    }
+    fs.remove_dir(dir)?;
+    match dir.parent() {
+        Some(parent) => fs.sync_dir(parent),
+        None => Ok(()),
+    }
+}

@@ -13,23 +13,37 @@
 //! Design: `kafka-reference.md` §4 and `faults.md` §3.2 of the project's notes.
 
 mod acks;
+mod checkpoint;
 mod clock;
 mod codec;
+mod commit;
 mod engine;
 mod error;
 mod fs;
 mod index;
 mod jobs;
+mod journal;
 mod log;
+mod node;
 mod op;
+mod plan;
+mod producers;
 mod queue;
 mod read;
 mod recovery;
+mod replay;
+mod retention;
 mod segment;
 mod settings;
 mod stream;
 mod tables;
+mod tail;
 mod threads;
+mod window;
+mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::acks::AckState;
 pub use self::clock::{Clock, ManualClock, SystemClock};

@@ -81,10 +81,9 @@ impl Log {
         clock: Arc<dyn Clock>,
     ) -> Result<(Log, RecoveryReport), OpenError> {
         let queue = Arc::new(Queue::new(options.queue_bytes));
-        let tick = options.checkpoint_interval.min(threads::LONGEST_TICK);
         let (engine, report) = Engine::open(options, fs, clock)?;
         let shared = engine.shared();
-        threads::start(engine, &queue, tick)?;
+        threads::start(engine, &queue)?;
         let inner = Arc::new(Inner { shared, queue });
         Ok((Log { inner }, report))
     }

@@ -108,7 +108,16 @@ pub(crate) struct Queue {
 struct State {
     waiting: VecDeque<Command>,
     controls: usize,
+    tick: bool,
     closed: bool,
+}
+
+impl State {
+    fn take(&mut self, into: &mut VecDeque<Command>) {
+        self.controls = 0;
+        self.tick = false;
+        into.append(&mut self.waiting);
+    }
 }
 
 impl Queue {
@@ -154,24 +163,47 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for commands and takes all of them; empty once the queue is closed and drained.
-    pub(crate) fn take_all(&self, into: &mut VecDeque<Command>) {
+    /// Queues what the log's own threads have to say, closed or not.
+    pub(crate) fn push_internal(&self, command: Command) {
+        self.lock().waiting.push_back(command);
+        self.filled.notify_one();
+    }
+
+    /// Queues a tick unless one is waiting.
+    pub(crate) fn push_tick(&self) {
         let mut state = self.lock();
-        while state.waiting.is_empty() && !state.closed {
+        if !state.tick {
+            state.tick = true;
+            state.waiting.push_back(Command::Tick);
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Waits for commands and takes all of them. Once the queue is closed it returns what there is, unless
+    /// `expecting` says that an internal command is still to come. Returns whether the queue is open.
+    pub(crate) fn take_all(&self, into: &mut VecDeque<Command>, expecting: bool) -> bool {
+        let mut state = self.lock();
+        while state.waiting.is_empty() && (!state.closed || expecting) {
             state = self
                 .filled
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        state.controls = 0;
-        into.append(&mut state.waiting);
+        state.take(into);
+        !state.closed
     }
 
     /// Takes what is there without waiting.
     pub(crate) fn try_take(&self, into: &mut VecDeque<Command>) {
-        let mut state = self.lock();
-        state.controls = 0;
-        into.append(&mut state.waiting);
+        self.lock().take(into);
+    }
+
+    /// Refuses everything and drops what waits: its tickets answer "closed".
+    pub(crate) fn close_and_clear(&self) {
+        self.close();
+        let dropped = std::mem::take(&mut self.lock().waiting);
+        drop(dropped);
     }
 
     /// Refuses everything from now on and wakes whoever waits.
@@ -230,6 +262,11 @@ impl<T> Future for Ticket<T> {
                 .map(|answer| answer.unwrap_or(Err(CommitError::Closed))),
         }
     }
+}
+
+/// Answers a ticket whose holder may have gone.
+pub(crate) fn tell<T>(reply: oneshot::Sender<T>, answer: T) {
+    drop(reply.send(answer));
 }
 
 struct Unpark(Thread);

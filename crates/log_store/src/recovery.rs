@@ -1,27 +1,520 @@
-//! x
+//! Opening: from a directory, whatever a crash left in it, to an engine that may accept (reference §4.3).
+//!
+//! 1. lock; node file; newest good checkpoint
+//! 2. scan the journal behind it; torn tail or corruption ([`crate::journal::scan`]); whole groups only
+//! 3. redo small appends into their segments (always rewritten: after a failed sync the page cache may hold bytes that
+//!    the disk does not); check the batches behind the checkpoint; cut what was never journaled
+//! 4. make the journal's end firm: rewrite and sync the frames that nobody has proved durable, wipe what follows
+//! 5. a fresh journal file, the next leader epoch, and a checkpoint if something journaled was cut
+//!
+//! Invariant: acknowledged data is never cut. What is damaged stops the start with file, position and what to do, and
+//! nothing has been changed by then.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use crate::checkpoint::{self, Snapshot};
+use crate::clock::Clock;
+use crate::engine::{CHECKPOINT_DIR, Engine, InFlight, JOURNAL_DIR, LOG_DIR};
+use crate::error::{CommitError, IoFault, OpenError};
+use crate::fs::{File, Fs, Lock, LockError, OpenMode, create_durably};
+use crate::jobs::remove_dir;
+use crate::journal::files::{self, FRAMES_AT, JournalFile};
+use crate::journal::scan::{self, Scan};
+use crate::journal::writer::JournalWriter;
+use crate::log::{Registry, Shared};
+use crate::node::{NODE_FILE, Node};
+use crate::op::StreamId;
+use crate::read::OpenSegments;
+use crate::replay::{Redo, Replay, ReplayStream};
+use crate::segment::{self, Segment};
+use crate::settings::LogOptions;
+use crate::stream::{self, StreamState, StreamView};
+use crate::tail::{TailCheck, open_segment};
+use crate::writer::StreamWriter;
+
+const LOCK_FILE: &str = "LOCK";
+/// A start that finds more journal files than this writes a checkpoint at once, so that they cannot pile up.
+const MAX_JOURNAL_FILES: usize = 2;
+
 /// What a start found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// Whether the last stop was a clean one.
+    /// The log was made new.
+    pub created: bool,
+    /// The last stop was a clean one.
     pub clean: bool,
     /// Journal frames replayed.
     pub frames: u64,
+    /// Journal frames of groups that were not whole or not continuous: never acknowledged.
+    pub dropped_frames: u64,
     /// Bytes written again from the journal into segments.
     pub redone_bytes: u64,
-    /// Bytes of batches checked behind the last checkpoint.
+    /// Bytes of batches checked behind the checkpoint.
     pub checked_bytes: u64,
     /// What was cut, one entry for each file.
     pub cuts: Vec<Cut>,
+    /// Segment files that belong nowhere and were renamed to `.stray`.
+    pub set_aside: Vec<PathBuf>,
 }
-/// Unacknowledged bytes that a start removed.
+
+/// Bytes that a start removed: never acknowledged, or acknowledged weakly and lost by a power cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// Which file.
-    pub path: std::path::PathBuf,
-    /// Its new length.
+    pub path: PathBuf,
+    /// Its length now.
     pub position: u64,
     /// How many bytes went.
     pub bytes: u64,
-    /// Whether weakly acknowledged data (`os`, `interval`) was among them.
+    /// Whether data acknowledged in mode `os` or `interval` was among them.
     pub acknowledged_weakly: bool,
+}
+
+struct Dirs {
+    journal: PathBuf,
+    checkpoint: PathBuf,
+    log: PathBuf,
+}
+
+/// Opens or creates the log.
+pub(crate) fn open(
+    options: LogOptions,
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Engine, RecoveryReport), OpenError> {
+    options.validate()?;
+    let dirs = Dirs {
+        journal: options.dir.join(JOURNAL_DIR),
+        checkpoint: options.dir.join(CHECKPOINT_DIR),
+        log: options.dir.join(LOG_DIR),
+    };
+    let lock = take_lock(&*fs, &options.dir)?;
+    let mut report = RecoveryReport::default();
+    let mut node = load_node(&*fs, &options, &dirs)?;
+    if node.epoch == 0 {
+        initialise(&*fs, &options, &dirs)?;
+        report.created = true;
+    }
+    let (sequences, spare) =
+        files::list(&*fs, &dirs.journal).map_err(IoFault::of("list journal", &dirs.journal))?;
+    let snapshot = checkpoint::load_newest(&*fs, &dirs.checkpoint, &sequences)?;
+    let place = snapshot.place;
+    let first_lsn = snapshot.lsn + 1;
+    let was_clean = snapshot.clean;
+    let mut replay = Replay::new(snapshot, &dirs.journal);
+    let scan = scan::scan(
+        &*fs,
+        &dirs.journal,
+        sequences.clone(),
+        place,
+        first_lsn,
+        &mut |frame| replay.apply(frame),
+    )?;
+    report.frames = scan.frames;
+    report.dropped_frames = scan.dropped_frames;
+    report.clean = was_clean && scan.frames == 0 && scan.dropped_frames == 0;
+    let cut = restore_streams(
+        &*fs,
+        &*clock,
+        &options,
+        &dirs,
+        &scan,
+        &mut replay,
+        &mut report,
+    )?;
+    firm_up(&scan)?;
+    let journal = next_journal(&fs, &options, &dirs, &scan, &sequences, spare)?;
+    node.epoch = node.epoch.saturating_add(1);
+    node.store(&*fs, &options.dir)?;
+    let old: Vec<u64> = sequences.into_iter().filter(|s| *s < place.0).collect();
+    let many = scan.files.len() > MAX_JOURNAL_FILES;
+    let mut engine = build(options, fs, clock, lock, node, replay, journal)?;
+    engine.changed = report.frames > 0 || cut;
+    engine.retire(old);
+    if cut || many {
+        engine.checkpoint_here(false).map_err(|error| match error {
+            CommitError::Io(fault) | CommitError::NoSpace(fault) | CommitError::Poisoned(fault) => {
+                OpenError::Io(fault)
+            }
+            other => OpenError::Corrupt {
+                path: dirs.checkpoint,
+                position: 0,
+                what: other.to_string(),
+            },
+        })?;
+    }
+    Ok((engine, report))
+}
+
+fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Lock>, OpenError> {
+    fs.create_dir_all(dir)
+        .map_err(IoFault::of("create directory", dir))?;
+    let path = dir.join(LOCK_FILE);
+    match fs.lock(&path, &std::process::id().to_string()) {
+        Ok(lock) => Ok(lock),
+        Err(LockError::Held(holder)) => Err(OpenError::Locked {
+            dir: dir.to_path_buf(),
+            holder: if holder.is_empty() {
+                "unknown".to_string()
+            } else {
+                holder
+            },
+        }),
+        Err(LockError::Io(error)) => Err(IoFault::of("lock", &path)(error).into()),
+    }
+}
+
+fn load_node(fs: &dyn Fs, options: &LogOptions, dirs: &Dirs) -> Result<Node, OpenError> {
+    let dir = &options.dir;
+    if let Some(node) = Node::load(fs, dir)? {
+        return Ok(node);
+    }
+    for sub in [&dirs.journal, &dirs.checkpoint, &dirs.log] {
+        let names = fs.list(sub).unwrap_or_default();
+        if let Some(name) = names.first() {
+            return Err(OpenError::NodeFileMissing {
+                dir: dir.clone(),
+                found: sub.join(name).display().to_string(),
+            });
+        }
+    }
+    let node = Node::new(options.node_id, fs);
+    node.store(fs, dir)?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        // The new directory's own name; a parent that cannot be opened was not made by us.
+        if let Err(error) = fs.sync_dir(parent) {
+            tracing::debug!(%error, dir = %parent.display(), "cannot sync the parent directory");
+        }
+    }
+    debug_assert_eq!(dir.join(NODE_FILE).file_name(), Some(NODE_FILE.as_ref()));
+    Ok(node)
+}
+
+/// Makes the empty log. Nothing was acknowledged yet, so whatever an unfinished attempt left is wiped.
+fn initialise(fs: &dyn Fs, options: &LogOptions, dirs: &Dirs) -> Result<(), OpenError> {
+    for sub in [&dirs.journal, &dirs.checkpoint, &dirs.log] {
+        fs.create_dir_all(sub)
+            .map_err(IoFault::of("create directory", sub))?;
+    }
+    fs.sync_dir(&options.dir)
+        .map_err(IoFault::of("sync directory", &options.dir))?;
+    for sub in [&dirs.journal, &dirs.checkpoint] {
+        let wipe = || -> std::io::Result<()> {
+            for name in fs.list(sub)? {
+                fs.remove_file(&sub.join(name))?;
+            }
+            fs.sync_dir(sub)
+        };
+        wipe().map_err(IoFault::of("empty directory", sub))?;
+    }
+    files::create(fs, &dirs.journal, 1, options.journal_file_bytes, false)
+        .map_err(IoFault::of("create journal", &dirs.journal))?;
+    let empty = Snapshot {
+        place: (1, FRAMES_AT),
+        next_stream_id: 1,
+        ..Snapshot::default()
+    };
+    Ok(empty.store(fs, &dirs.checkpoint)?)
+}
+
+/// Redo, checks, cuts. Returns whether journaled data was cut.
+fn restore_streams(
+    fs: &dyn Fs,
+    clock: &dyn Clock,
+    options: &LogOptions,
+    dirs: &Dirs,
+    scan: &Scan,
+    replay: &mut Replay,
+    report: &mut RecoveryReport,
+) -> Result<bool, OpenError> {
+    let existing: Vec<String> = fs
+        .list(&dirs.log)
+        .map_err(IoFault::of("list streams", &dirs.log))?
+        .into_iter()
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    for name in &existing {
+        let id = stream::parse_dir_name(name);
+        if id.is_some_and(|id| !replay.streams.contains_key(&id)) {
+            let dir = dirs.log.join(name);
+            remove_dir(fs, &dir).map_err(IoFault::of("remove deleted stream", &dir))?;
+        }
+    }
+    let mut made = false;
+    for (id, stream) in &replay.streams {
+        let name = stream::dir_name(*id, &stream.name);
+        if !existing.contains(&name) {
+            let dir = dirs.log.join(name);
+            fs.create_dir_all(&dir)
+                .map_err(IoFault::of("create stream directory", &dir))?;
+            made = true;
+        }
+    }
+    if made {
+        fs.sync_dir(&dirs.log)
+            .map_err(IoFault::of("sync directory", &dirs.log))?;
+    }
+    redo(fs, dirs, scan, replay, report)?;
+    let mut cut = false;
+    for (id, stream) in &mut replay.streams {
+        let dir = dirs.log.join(stream::dir_name(*id, &stream.name));
+        let mut check = TailCheck {
+            fs,
+            dir: &dir,
+            now_ms: clock.now_ms(),
+            max_producers: options.max_producers,
+            report,
+        };
+        cut |= check.run(stream)?;
+    }
+    Ok(cut)
+}
+
+fn redo(
+    fs: &dyn Fs,
+    dirs: &Dirs,
+    scan: &Scan,
+    replay: &Replay,
+    report: &mut RecoveryReport,
+) -> Result<(), OpenError> {
+    let mut open: Option<(StreamId, i64, Arc<dyn File>, PathBuf)> = None;
+    let mut bytes = Vec::new();
+    for redo in &replay.redo {
+        let Some(stream) = replay.streams.get(&redo.stream) else {
+            continue;
+        };
+        if !stream
+            .segments
+            .iter()
+            .any(|known| known.base == redo.segment)
+        {
+            continue;
+        }
+        let same = |(id, base, ..): &&(StreamId, i64, Arc<dyn File>, PathBuf)| {
+            *id == redo.stream && *base == redo.segment
+        };
+        if open.as_ref().filter(same).is_none() {
+            let dir = dirs.log.join(stream::dir_name(redo.stream, &stream.name));
+            let path = dir.join(segment::file_name(redo.segment));
+            let file = open_or_create(fs, &dir, redo, &path)?;
+            open = Some((redo.stream, redo.segment, file, path));
+        }
+        let Some((.., file, path)) = &open else {
+            continue;
+        };
+        let journal = &scan.files[redo.file];
+        bytes.resize(redo.length as usize, 0);
+        journal
+            .file
+            .read_exact_at(&mut bytes, redo.at)
+            .map_err(IoFault::of("read journal", &journal.path))?;
+        file.write_all_at(&bytes, redo.position)
+            .map_err(IoFault::of("write segment", path))?;
+        report.redone_bytes += redo.length;
+    }
+    Ok(())
+}
+
+fn open_or_create(
+    fs: &dyn Fs,
+    dir: &Path,
+    redo: &Redo,
+    path: &Path,
+) -> Result<Arc<dyn File>, OpenError> {
+    match fs.open(path, OpenMode::Write) {
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && redo.position == 0 => {
+            let name = segment::file_name(redo.segment);
+            let file = create_durably(fs, dir, &name);
+            Ok(file.map_err(IoFault::of("create segment", path))?)
+        }
+        Err(error) => Err(IoFault::of("open segment", path)(error).into()),
+    }
+}
+
+/// Makes the journal's end final: after this no later start can read it differently.
+fn firm_up(scan: &Scan) -> Result<(), OpenError> {
+    let (first, from) = scan.unproven;
+    let (last, end) = scan.end;
+    for at in first..=last {
+        let journal = &scan.files[at];
+        let from = if at == first { from } else { FRAMES_AT };
+        let to = if at == last { end } else { journal.capacity };
+        let firm = || -> std::io::Result<()> {
+            let mut buffer = vec![0; 1 << 16];
+            let mut position = from;
+            while position < to {
+                let count = buffer.len().min((to - position) as usize);
+                journal.file.read_exact_at(&mut buffer[..count], position)?;
+                journal.file.write_all_at(&buffer[..count], position)?;
+                position += count as u64;
+            }
+            let mut wiped = false;
+            if at == last && end + 8 <= journal.capacity {
+                let mut magic = [0; 8];
+                journal.file.read_exact_at(&mut magic, end)?;
+                wiped = magic != [0; 8];
+                if wiped {
+                    journal.file.write_all_at(&[0; 8], end)?;
+                }
+            }
+            if from < to || wiped {
+                journal.file.sync_data()?;
+            }
+            Ok(())
+        };
+        firm().map_err(IoFault::of("finish journal", &journal.path))?;
+    }
+    Ok(())
+}
+
+/// A fresh file behind the scanned ones. Later files hold nothing that counts.
+fn next_journal(
+    fs: &Arc<dyn Fs>,
+    options: &LogOptions,
+    dirs: &Dirs,
+    scan: &Scan,
+    sequences: &[u64],
+    spare: bool,
+) -> Result<JournalWriter, OpenError> {
+    let fault = |action| IoFault::of(action, &dirs.journal);
+    let needed: Vec<u64> = scan.files.iter().map(|file| file.sequence).collect();
+    let last = needed.last().copied().unwrap_or(0);
+    let void: Vec<String> = sequences
+        .iter()
+        .filter(|sequence| **sequence > last)
+        .map(|sequence| files::file_name(*sequence))
+        .collect();
+    crate::fs::remove_durably(&**fs, &dirs.journal, &void).map_err(fault("remove journal"))?;
+    let file: JournalFile = files::create(
+        &**fs,
+        &dirs.journal,
+        last + 1,
+        options.journal_file_bytes,
+        spare,
+    )
+    .map_err(fault("create journal"))?;
+    Ok(JournalWriter::new(
+        Arc::clone(fs),
+        dirs.journal.clone(),
+        file,
+        scan.next_lsn,
+        needed,
+        false,
+    ))
+}
+
+fn build(
+    options: LogOptions,
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+    lock: Box<dyn Lock>,
+    node: Node,
+    replay: Replay,
+    journal: JournalWriter,
+) -> Result<Engine, OpenError> {
+    let now = clock.monotonic();
+    let open_segments = OpenSegments::default();
+    let mut registry = Registry::default();
+    let mut streams = HashMap::new();
+    for (id, stream) in replay.streams {
+        let dir = options
+            .dir
+            .join(LOG_DIR)
+            .join(stream::dir_name(id, &stream.name));
+        let writer = build_stream(&*fs, id, stream, dir, now, &open_segments)?;
+        registry.by_name.insert(writer.state.name.clone(), id);
+        registry.by_id.insert(id, Arc::clone(&writer.state));
+        streams.insert(id, writer);
+    }
+    let shared = Shared {
+        fs: Arc::clone(&fs),
+        registry: RwLock::new(registry),
+        tables: RwLock::new(replay.tables),
+        open_segments,
+        epoch: node.epoch,
+        cluster_id: node.cluster_id,
+        node_id: node.node_id,
+        failure: RwLock::default(),
+    };
+    Ok(Engine {
+        options,
+        fs,
+        clock,
+        shared: Arc::new(shared),
+        streams,
+        journal,
+        next_stream_id: replay.next_stream_id,
+        failure: None,
+        jobs: Vec::new(),
+        in_flight: InFlight::default(),
+        unlinks: Vec::new(),
+        changed: false,
+        data_bytes: 0,
+        checkpoint_at: now,
+        retention_at: now,
+        waiters: Vec::new(),
+        next_waiters: Vec::new(),
+        spare_fault: None,
+        free_bytes: 0,
+        free_looked_at: None,
+        _lock: lock,
+    })
+}
+
+fn build_stream(
+    fs: &dyn Fs,
+    id: StreamId,
+    stream: ReplayStream,
+    dir: PathBuf,
+    now: std::time::Duration,
+    open_segments: &OpenSegments,
+) -> Result<StreamWriter, OpenError> {
+    let mut view = StreamView::new(stream.settings.clone());
+    view.log_start = stream.log_start;
+    view.high_watermark = crate::op::Offset(stream.end);
+    view.acks = stream.acks;
+    view.epochs = stream.epochs;
+    let mut unsynced = Vec::new();
+    let mut active: Option<(Arc<Segment>, Arc<dyn File>)> = None;
+    let count = stream.segments.len();
+    for (at, known) in stream.segments.iter().enumerate() {
+        let last = at + 1 == count;
+        let segment = if last || known.length > known.durable {
+            let (segment, file) = open_segment(fs, &dir, known)?;
+            if known.length > known.durable {
+                unsynced.push(Arc::clone(&segment));
+            }
+            if last {
+                active = Some((Arc::clone(&segment), file));
+            } else {
+                open_segments.add(&segment);
+            }
+            segment
+        } else {
+            let segment = Segment::new(&dir, known.base);
+            segment.publish(known.end, known.length, known.max_timestamp);
+            Arc::new(segment)
+        };
+        view.segments.push(segment);
+    }
+    let state = Arc::new(StreamState::new(id, stream.name, dir, view));
+    let mut writer = StreamWriter::empty(state, stream.settings, now);
+    writer.log_start = stream.log_start;
+    writer.end = stream.end;
+    writer.producers = stream.producers;
+    writer.flush_wanted = !unsynced.is_empty();
+    writer.unsynced = unsynced;
+    if let Some((segment, file)) = active {
+        writer.position = segment.length();
+        writer.max_timestamp = segment.max_timestamp();
+        writer.indexed_at = segment
+            .with_index(|index| index.last().map(|entry| u64::from(entry.position)))
+            .flatten();
+        writer.active = Some(segment);
+        writer.file = Some(file);
+    }
+    Ok(writer)
 }

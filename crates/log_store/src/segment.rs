@@ -115,7 +115,7 @@ impl Segment {
             .open(&self.path, OpenMode::Read)
             .map_err(IoFault::of("open segment", &self.path))?;
         let index = self
-            .load_index(fs, &*file, self.length())
+            .load_index(fs, &*file, self.length(), self.length())
             .map_err(IoFault::of("index segment", &self.path))?;
         let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
         if handles.file.is_none() {
@@ -127,9 +127,16 @@ impl Segment {
         Ok((file, true))
     }
 
-    /// The index up to `end`: from its files as far as they are good, the rest from the batches' headers.
-    pub(crate) fn load_index(&self, fs: &dyn Fs, file: &dyn File, end: u64) -> io::Result<Index> {
-        let mut index = index::load(fs, &self.path, self.base_offset, end).unwrap_or_default();
+    /// The index up to `end`: from its files as far as they are good and reach at most to `trusted`, the rest from the
+    /// batches' headers.
+    pub(crate) fn load_index(
+        &self,
+        fs: &dyn Fs,
+        file: &dyn File,
+        trusted: u64,
+        end: u64,
+    ) -> io::Result<Index> {
+        let mut index = index::load(fs, &self.path, self.base_offset, trusted).unwrap_or_default();
         let (from, mut time) = match index.last() {
             Some(last) => (u64::from(last.position), last.time_before),
             None => (0, i64::MIN),

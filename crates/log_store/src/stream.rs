@@ -82,19 +82,22 @@ impl StreamView {
 
     /// Notes that batches from `offset` on carry `epoch`.
     pub(crate) fn note_epoch(&mut self, epoch: i32, offset: Offset) {
-        if self.epochs.last().is_none_or(|last| last.0 < epoch) {
-            self.epochs.push((epoch, offset));
-            if self.epochs.len() > MAX_EPOCHS {
-                self.epochs.remove(0);
+        Self::push_epoch(&mut self.epochs, epoch, offset);
+    }
+
+    /// The same on a bare list.
+    pub(crate) fn push_epoch(epochs: &mut Vec<(i32, Offset)>, epoch: i32, offset: Offset) {
+        if epochs.last().is_none_or(|last| last.0 < epoch) {
+            epochs.push((epoch, offset));
+            if epochs.len() > MAX_EPOCHS {
+                epochs.remove(0);
             }
         }
     }
 
     /// Moves the log start up and takes out the segments that lie wholly below it, the active one excepted.
     pub(crate) fn trim_to(&mut self, log_start: Offset) -> Vec<Arc<Segment>> {
-        if log_start <= self.log_start {
-            return Vec::new();
-        }
+        let log_start = log_start.max(self.log_start);
         self.log_start = log_start;
         self.acks.raise_low(log_start);
         let sealed = self.segments.len().saturating_sub(1);

@@ -1,0 +1,398 @@
+//! One round of the commit loop: plan, write segments, sync the bulky ones, write the journal, sync it once, publish,
+//! answer.
+//!
+//! Order is everything here (reference §4.2): data reaches the segments before the journal names it; a bulk reference
+//! is journaled only after its segment's sync; nothing is published or answered before it is as durable as promised.
+//! A failure before the journal touches nothing but the groups that caused it; a failed sync ends the log's life until
+//! it is opened again.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use crate::engine::{Engine, PendingUnlink, commit_fault};
+use crate::error::{CommitError, IoFault};
+use crate::fs::create_durably;
+use crate::index::Index;
+use crate::op::{Offset, OpOutcome, StreamId};
+use crate::plan::{Effect, Plan, PlanContext, journal_estimate};
+use crate::queue::{CommitRequest, Reply, tell};
+use crate::segment::{self, Segment};
+use crate::stream::StreamState;
+
+/// How many bytes may be written before the free space is looked at again.
+const FREE_LOOK_BYTES: u64 = 8 << 20;
+/// How long a look at the free space counts.
+const FREE_LOOK_TIME: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What one round may take.
+#[derive(Debug)]
+pub(crate) struct RoundLoad {
+    bytes: u64,
+    journal: u64,
+    most_bytes: u64,
+    most_journal: u64,
+}
+
+impl RoundLoad {
+    pub(crate) fn add(&mut self, request: &CommitRequest) {
+        self.bytes += request.bytes;
+        self.journal += journal_estimate(&request.ops);
+    }
+
+    pub(crate) fn has_room_for(&self, request: &CommitRequest) -> bool {
+        self.bytes + request.bytes <= self.most_bytes
+            && self.journal + journal_estimate(&request.ops) <= self.most_journal
+    }
+}
+
+/// What a group will be told.
+enum Answer {
+    All(Result<Vec<OpOutcome>, CommitError>),
+    Each(Vec<Result<OpOutcome, CommitError>>),
+}
+
+struct Planned {
+    answer: Answer,
+    weak: bool,
+}
+
+/// Why a round wrote nothing that counts.
+enum RoundFault {
+    /// The disk refused before the journal was touched; other groups may fare better.
+    Confined(IoFault),
+    /// A sync or the journal failed.
+    Broken(IoFault),
+}
+
+impl Engine {
+    /// An empty round.
+    pub(crate) fn round_load(&self) -> RoundLoad {
+        RoundLoad {
+            bytes: 0,
+            journal: 0,
+            most_bytes: self.options.round_bytes,
+            most_journal: self.journal.largest_group() / 3,
+        }
+    }
+
+    /// Commits groups together.
+    pub(crate) fn round(&mut self, requests: Vec<CommitRequest>) {
+        if let Some(fault) = &self.failure {
+            let error = CommitError::Poisoned(fault.clone());
+            return answer_all(requests, &error);
+        }
+        let (mut plan, planned) = self.plan(&requests);
+        if plan.is_empty() {
+            return answer(requests.into_iter().zip(planned));
+        }
+        match self.write_round(&mut plan) {
+            Ok(()) => {}
+            Err(RoundFault::Broken(fault)) => {
+                self.poison(fault.clone());
+                return answer_all(requests, &CommitError::Poisoned(fault));
+            }
+            Err(RoundFault::Confined(fault)) if requests.len() == 1 => {
+                return answer_all(requests, &commit_fault(fault));
+            }
+            Err(RoundFault::Confined(_)) => {
+                // Each for itself, so that only those fail that have to.
+                for request in requests {
+                    self.round(vec![request]);
+                }
+                return;
+            }
+        }
+        self.finish_round(plan, requests, planned);
+    }
+
+    fn plan(&mut self, requests: &[CommitRequest]) -> (Plan, Vec<Planned>) {
+        let no_space = self.look_for_space();
+        let largest = self.journal.largest_group() / 3;
+        let mut plan = Plan::default();
+        let context = PlanContext {
+            streams: &self.streams,
+            epoch: self.shared.epoch,
+            now_ms: self.clock.now_ms(),
+            table_weak: !self.options.table_durability.is_fsync(),
+            table_bytes: self
+                .shared
+                .tables
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .bytes(),
+            no_space: no_space.as_ref(),
+        };
+        let planned = requests
+            .iter()
+            .map(|request| {
+                let estimate = journal_estimate(&request.ops);
+                if estimate > largest {
+                    let error = CommitError::TooLarge {
+                        what: "commit group",
+                        found: estimate,
+                        allowed: largest,
+                    };
+                    return refused(request, error);
+                }
+                match request.reply {
+                    Reply::All(_) => match plan.add_all(&context, &request.ops) {
+                        Ok((outcomes, weak)) => Planned {
+                            answer: Answer::All(Ok(outcomes)),
+                            weak,
+                        },
+                        Err(error) => refused(request, error),
+                    },
+                    Reply::Each(_) => {
+                        let (results, weak) = plan.add_each(&context, &request.ops);
+                        Planned {
+                            answer: Answer::Each(results),
+                            weak,
+                        }
+                    }
+                }
+            })
+            .collect();
+        plan.choose_bulk(self.options.bulk_bytes, self.journal.largest_group());
+        (plan, planned)
+    }
+
+    /// Whether appends have to be refused, so that acks and trims can still make room.
+    fn look_for_space(&mut self) -> Option<CommitError> {
+        if let Some(fault) = &self.spare_fault
+            && self.journal.room() < self.journal.capacity() / 4
+        {
+            return Some(CommitError::NoSpace(fault.clone()));
+        }
+        let least = self.options.min_free_bytes;
+        if least == 0 {
+            return None;
+        }
+        let now = self.clock.monotonic();
+        let old = self
+            .free_looked_at
+            .is_none_or(|at| now.saturating_sub(at) >= FREE_LOOK_TIME);
+        if old || self.free_bytes < least.saturating_add(FREE_LOOK_BYTES) {
+            self.free_looked_at = Some(now);
+            // A file system that cannot say how full it is will say so by the write.
+            self.free_bytes = self.fs.space_left(&self.options.dir).unwrap_or(u64::MAX);
+        }
+        (self.free_bytes < least).then(|| {
+            let source = std::io::Error::new(
+                std::io::ErrorKind::StorageFull,
+                format!("{} bytes are free, {least} have to stay", self.free_bytes),
+            );
+            CommitError::NoSpace(IoFault::of("append to log", &self.options.dir)(source))
+        })
+    }
+
+    fn write_round(&mut self, plan: &mut Plan) -> Result<(), RoundFault> {
+        self.write_segments(plan).map_err(RoundFault::Confined)?;
+        self.sync_bulk(plan)?;
+        let group = plan.journal_group();
+        if group.is_empty() {
+            return Ok(());
+        }
+        self.journal.write(&group).map_err(|error| match error {
+            crate::journal::writer::JournalError::NoRoom(fault) => RoundFault::Confined(fault),
+            crate::journal::writer::JournalError::Broken(fault) => RoundFault::Broken(fault),
+        })
+    }
+
+    fn write_segments(&mut self, plan: &mut Plan) -> Result<(), IoFault> {
+        for at in 0..plan.streams.len() {
+            let Some(writer) = self.streams.get(&plan.streams[at].id) else {
+                continue;
+            };
+            let state = Arc::clone(&writer.state);
+            let mut file = writer.file.clone();
+            for chunk_at in 0..plan.streams[at].chunks.len() {
+                if plan.streams[at].chunks[chunk_at].new {
+                    let base = plan.streams[at].chunks[chunk_at].segment;
+                    let (segment, new_file) = self.create_segment(&state, base)?;
+                    file = Some(Arc::clone(&new_file));
+                    plan.streams[at].chunks[chunk_at].opened = Some((segment, new_file));
+                }
+                let chunk = &plan.streams[at].chunks[chunk_at];
+                // The first chunk of a stream without a segment is always a new one.
+                let Some(file) = &file else { continue };
+                file.write_all_vectored_at(&mut plan.io_slices(chunk), chunk.position)
+                    .map_err(IoFault::of("write segment", &state.dir))?;
+                self.free_bytes = self.free_bytes.saturating_sub(chunk.length);
+                self.data_bytes += chunk.length;
+            }
+        }
+        Ok(())
+    }
+
+    fn create_segment(
+        &self,
+        state: &StreamState,
+        base: i64,
+    ) -> Result<(Arc<Segment>, Arc<dyn crate::fs::File>), IoFault> {
+        let segment = Segment::new(&state.dir, base);
+        let file = create_durably(&*self.fs, &state.dir, &segment::file_name(base))
+            .map_err(IoFault::of("create segment", &segment.path))?;
+        segment.attach(Arc::clone(&file), Index::default());
+        Ok((Arc::new(segment), file))
+    }
+
+    /// Makes the bulky streams' data durable, before the journal refers to it.
+    fn sync_bulk(&self, plan: &Plan) -> Result<(), RoundFault> {
+        for stream in plan.streams.iter().filter(|stream| stream.bulk) {
+            let Some(writer) = self.streams.get(&stream.id) else {
+                continue;
+            };
+            let mut files = Vec::with_capacity(stream.chunks.len());
+            for chunk in &stream.chunks {
+                match &chunk.opened {
+                    Some((_, file)) => files.push(file),
+                    None => files.extend(&writer.file),
+                }
+            }
+            for file in files {
+                file.sync_data()
+                    .map_err(IoFault::of("sync segment", &writer.state.dir))
+                    .map_err(RoundFault::Broken)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes and answers: what is weak at once, the rest after the journal's sync.
+    fn finish_round(
+        &mut self,
+        mut plan: Plan,
+        requests: Vec<CommitRequest>,
+        planned: Vec<Planned>,
+    ) {
+        self.changed = true;
+        self.publish(&mut plan, true);
+        let (weak, strong): (Vec<_>, Vec<_>) = requests
+            .into_iter()
+            .zip(planned)
+            .partition(|(_, planned)| planned.weak);
+        answer(weak);
+        if plan.strong {
+            if let Err(error) = self.journal.sync() {
+                let error = self.journal_fault(error);
+                return answer_all(strong.into_iter().map(|(request, _)| request), &error);
+            }
+            self.publish(&mut plan, false);
+        }
+        answer(strong);
+        self.release_unlinks(self.journal.synced_lsn());
+        self.prepare_spare();
+        self.checkpoint_if_large();
+    }
+
+    fn publish(&mut self, plan: &mut Plan, weak: bool) {
+        for stream in plan.streams.iter_mut().filter(|stream| stream.weak == weak) {
+            if let Some(writer) = self.streams.get_mut(&stream.id) {
+                writer.publish(
+                    stream,
+                    self.shared.epoch,
+                    self.options.max_producers,
+                    &self.shared.open_segments,
+                );
+            }
+        }
+        let mut trimmed: BTreeSet<StreamId> = BTreeSet::new();
+        let effects = std::mem::take(&mut plan.effects);
+        let (now, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|(_, its)| *its == weak);
+        plan.effects = later;
+        if now.is_empty() {
+            return;
+        }
+        let tables = Arc::clone(&self.shared);
+        let mut tables = tables
+            .tables
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (effect, _) in now {
+            match effect {
+                Effect::Put(table, key, value) => tables.put(table, &key, &value),
+                Effect::Delete(table, key) => tables.delete(table, &key),
+                Effect::Ack(stream, first, last) => {
+                    if let Some(writer) = self.streams.get(&stream) {
+                        writer.state.view_mut().acks.insert(first, last);
+                        trimmed.insert(stream);
+                    }
+                }
+                Effect::Trim(stream, log_start) => {
+                    self.trim(stream, log_start);
+                }
+            }
+        }
+        drop(tables);
+        for stream in trimmed {
+            let low = self
+                .streams
+                .get(&stream)
+                .map(|writer| writer.state.view().acks.low);
+            if let Some(low) = low {
+                self.trim(stream, low);
+            }
+        }
+    }
+
+    /// Moves the log start; the freed segments go once the frames written so far are durable.
+    fn trim(&mut self, stream: StreamId, log_start: Offset) {
+        let Some(writer) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        let freed = {
+            let mut view = writer.state.view_mut();
+            let freed = view.trim_to(log_start);
+            writer.log_start = view.log_start;
+            freed
+        };
+        if freed.is_empty() {
+            return;
+        }
+        writer
+            .unsynced
+            .retain(|segment| !freed.iter().any(|gone| Arc::ptr_eq(gone, segment)));
+        let names = freed
+            .iter()
+            .flat_map(|segment| {
+                let name = segment::file_name(segment.base_offset);
+                let stem = name.trim_end_matches("seg").to_string();
+                [name, format!("{stem}oix"), format!("{stem}tix")]
+            })
+            .collect();
+        self.unlinks.push(PendingUnlink {
+            lsn: self.journal.last_lsn(),
+            dir: writer.state.dir.clone(),
+            names,
+        });
+    }
+}
+
+fn refused(request: &CommitRequest, error: CommitError) -> Planned {
+    let answer = match request.reply {
+        Reply::All(_) => Answer::All(Err(error)),
+        Reply::Each(_) => Answer::Each(vec![Err(error); request.ops.len()]),
+    };
+    Planned { answer, weak: true }
+}
+
+fn answer(answers: impl IntoIterator<Item = (CommitRequest, Planned)>) {
+    for (request, planned) in answers {
+        let CommitRequest { reply, permit, .. } = request;
+        // Room first, so that whoever wakes up finds it.
+        drop(permit);
+        match (reply, planned.answer) {
+            (Reply::All(reply), Answer::All(result)) => tell(reply, result),
+            (Reply::Each(reply), Answer::Each(results)) => tell(reply, results),
+            // Answers are made from the request's own reply.
+            (Reply::All(_), Answer::Each(_)) | (Reply::Each(_), Answer::All(_)) => {}
+        }
+    }
+}
+
+fn answer_all(requests: impl IntoIterator<Item = CommitRequest>, error: &CommitError) {
+    answer(requests.into_iter().map(|request| {
+        let planned = refused(&request, error.clone());
+        (request, planned)
+    }));
+}

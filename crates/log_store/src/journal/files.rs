@@ -1,0 +1,215 @@
+//! The journal's files: `<sequence, 20 digits>.jnl`, all of one size, little-endian:
+//! ```text
+//! byte    0  header       magic "FLAFKJNL", version u32 = 1, reserved u32, sequence u64, salt u32, CRC-32C u32
+//!      2048  header again a single damaged sector must not hide which salt the frames have
+//!      4096  frames, see [`super::frame`]
+//! ```
+//! A file is born as `.tmp`: space reserved, header written, synced, renamed, directory synced. So a `.jnl` file without
+//! a good header is damage, never a half-made file. Used files are recycled: their blocks are written already, and a
+//! sync of written blocks has no metadata to journal (faults.md §3.2 rule 6); the new salt keeps old frames out.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::codec::{Reader, Writer, crc32c};
+use crate::error::{IoFault, OpenError};
+use crate::fs::{File, Fs, OpenMode, write_zeroes};
+
+/// Where frames start.
+pub(crate) const FRAMES_AT: u64 = 4096;
+const SECOND_HEADER_AT: u64 = 2048;
+const HEADER_BYTES: usize = 32;
+const MAGIC: &[u8; 8] = b"FLAFKJNL";
+const VERSION: u32 = 1;
+/// A file whose space is ready but that has no sequence yet.
+const SPARE_NAME: &str = "spare.tmp";
+
+/// Name of a journal file.
+pub(crate) fn file_name(sequence: u64) -> String {
+    format!("{sequence:020}.jnl")
+}
+
+/// The sequence in a file name.
+pub(crate) fn parse_file_name(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".jnl")?;
+    if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// An open journal file.
+#[derive(Debug, Clone)]
+pub(crate) struct JournalFile {
+    pub(crate) sequence: u64,
+    pub(crate) salt: u32,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+    /// Bytes of the file.
+    pub(crate) capacity: u64,
+}
+
+fn encode_header(sequence: u64, salt: u32) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.raw(MAGIC);
+    out.u32(VERSION);
+    out.u32(0);
+    out.u64(sequence);
+    out.u32(salt);
+    let mut bytes = out.into_vec();
+    let crc = crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// Sequence and salt of a good header.
+fn decode_header(bytes: &[u8]) -> Option<(u32, u64, u32)> {
+    if bytes[HEADER_BYTES - 4..] != crc32c(&bytes[..HEADER_BYTES - 4]).to_le_bytes() {
+        return None;
+    }
+    let mut reader = Reader::new(bytes);
+    if reader.raw(8).ok()? != MAGIC {
+        return None;
+    }
+    let version = reader.u32().ok()?;
+    reader.u32().ok()?;
+    Some((version, reader.u64().ok()?, reader.u32().ok()?))
+}
+
+/// Makes a new file for `sequence`, from the spare if there is one. Durable when it returns.
+pub(crate) fn create(
+    fs: &dyn Fs,
+    dir: &Path,
+    sequence: u64,
+    capacity: u64,
+    spare: bool,
+) -> io::Result<JournalFile> {
+    let temporary = dir.join(format!("{sequence:020}.tmp"));
+    let taken = spare && fs.rename(&dir.join(SPARE_NAME), &temporary).is_ok();
+    let file = if taken {
+        fs.open(&temporary, OpenMode::Write)?
+    } else {
+        fs.open(&temporary, OpenMode::Create)?
+    };
+    if file.length()? != capacity {
+        file.set_len(0)?;
+        file.allocate(capacity)?;
+    }
+    let salt = (fs.entropy() >> 16) as u32;
+    let header = encode_header(sequence, salt);
+    file.write_all_at(&header, 0)?;
+    file.write_all_at(&header, SECOND_HEADER_AT)?;
+    file.sync_data()?;
+    let path = dir.join(file_name(sequence));
+    fs.rename(&temporary, &path)?;
+    fs.sync_dir(dir)?;
+    Ok(JournalFile {
+        sequence,
+        salt,
+        path,
+        file,
+        capacity,
+    })
+}
+
+/// Opens an existing file for scanning and for cutting its tail.
+pub(crate) fn open(fs: &dyn Fs, dir: &Path, sequence: u64) -> Result<JournalFile, OpenError> {
+    let path = dir.join(file_name(sequence));
+    let fault = |action| IoFault::of(action, &path);
+    let file = fs
+        .open(&path, OpenMode::Write)
+        .map_err(fault("open journal"))?;
+    let capacity = file.length().map_err(fault("measure journal"))?;
+    for at in [0, SECOND_HEADER_AT] {
+        let mut bytes = [0; HEADER_BYTES];
+        let found = file
+            .read_full(&mut bytes, at)
+            .map_err(fault("read journal"))?;
+        if found < HEADER_BYTES {
+            continue;
+        }
+        match decode_header(&bytes) {
+            Some((version, ..)) if version != VERSION => {
+                return Err(OpenError::UnknownVersion {
+                    path,
+                    found: version,
+                    supported: VERSION,
+                });
+            }
+            Some((_, found, salt)) if found == sequence => {
+                return Ok(JournalFile {
+                    sequence,
+                    salt,
+                    path,
+                    file,
+                    capacity,
+                });
+            }
+            _ => {}
+        }
+    }
+    Err(OpenError::Corrupt {
+        path,
+        position: 0,
+        what: "both copies of the journal file's header are bad".to_string(),
+    })
+}
+
+/// The sequences of all journal files, ascending. Leftovers of unfinished creations are removed, but for the spare.
+pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> io::Result<(Vec<u64>, bool)> {
+    let mut sequences = Vec::new();
+    let mut spare = false;
+    for name in fs.list(dir)? {
+        let name = name.to_string_lossy().into_owned();
+        if let Some(sequence) = parse_file_name(&name) {
+            sequences.push(sequence);
+        } else if name == SPARE_NAME {
+            spare = true;
+        } else if name.ends_with(".tmp") {
+            fs.remove_file(&dir.join(name))?;
+        }
+    }
+    sequences.sort_unstable();
+    Ok((sequences, spare))
+}
+
+/// Prepares the spare: written zeroes, so that later syncs are cheap. Runs beside the commits.
+pub(crate) fn make_spare(fs: &dyn Fs, dir: &Path, capacity: u64) -> io::Result<()> {
+    let path = dir.join(SPARE_NAME);
+    let filling = dir.join("filling.tmp");
+    let file = fs.open(&filling, OpenMode::Create)?;
+    file.allocate(capacity)?;
+    write_zeroes(&*file, 0, capacity)?;
+    file.sync_data()?;
+    fs.rename(&filling, &path)
+}
+
+/// Turns used files into the spare, or removes them if there is one. The checkpoint that frees them is durable.
+/// Returns whether there is a spare now.
+pub(crate) fn retire(
+    fs: &dyn Fs,
+    dir: &Path,
+    sequences: &[u64],
+    spare: bool,
+    capacity: u64,
+) -> io::Result<bool> {
+    let mut spare = spare;
+    for sequence in sequences {
+        let path = dir.join(file_name(*sequence));
+        let right_size =
+            || -> io::Result<bool> { Ok(fs.open(&path, OpenMode::Read)?.length()? == capacity) };
+        let done = if !spare && right_size().unwrap_or(false) {
+            spare = true;
+            fs.rename(&path, &dir.join(SPARE_NAME))
+        } else {
+            fs.remove_file(&path)
+        };
+        match done {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs.sync_dir(dir)?;
+    Ok(spare)
+}

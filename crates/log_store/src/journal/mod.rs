@@ -1,0 +1,14 @@
+//! The commit journal: one sequence of files for all streams, so that one sync makes a whole commit group durable.
+//!
+//! - [`frame`]: the unit on disk, drawn byte by byte, and what it may carry.
+//! - [`files`]: creation, recycling and headers of the files.
+//! - [`writer`]: one group = one write; the commit thread's side.
+//! - [`scan`]: the start's side; tells a torn tail from corruption.
+//!
+//! Invariants: every `.jnl` file has had a durable header before its name became durable; frames carry consecutive
+//! LSNs across files; a group never spans files; the bytes behind the last group of a file never verify with its salt.
+
+pub(crate) mod files;
+pub(crate) mod frame;
+pub(crate) mod scan;
+pub(crate) mod writer;

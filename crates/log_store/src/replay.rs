@@ -1,0 +1,276 @@
+//! From a checkpoint and the journal behind it to the state of the last moment that was journaled.
+//!
+//! Frames carry on exactly where the state stands; one that does not is corruption, because every cut of weak data is
+//! followed by a checkpoint. Redo is only noted here and done when it is known which segments still live.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::acks::AckState;
+use crate::checkpoint::{SegmentSnapshot, Snapshot, StreamSnapshot};
+use crate::error::OpenError;
+use crate::journal::files;
+use crate::journal::frame::{APPEND_PREFIX_BYTES, Record};
+use crate::journal::scan::ScannedFrame;
+use crate::op::{Offset, StreamId};
+use crate::producers::Producers;
+use crate::settings::StreamSettings;
+use crate::tables::Tables;
+
+/// A segment as the journal says it is.
+#[derive(Debug, Clone)]
+pub(crate) struct ReplaySegment {
+    pub(crate) base: i64,
+    pub(crate) end: i64,
+    pub(crate) length: u64,
+    pub(crate) max_timestamp: i64,
+    /// Bytes that the checkpoint names: synced, not looked at again.
+    pub(crate) durable: u64,
+    /// Bytes that must be there, or acknowledged data is gone.
+    pub(crate) promised: u64,
+}
+
+/// A stream as the journal says it is.
+#[derive(Debug)]
+pub(crate) struct ReplayStream {
+    pub(crate) name: String,
+    pub(crate) settings: StreamSettings,
+    pub(crate) log_start: Offset,
+    pub(crate) end: i64,
+    /// Offset at which the checkpoint ends.
+    pub(crate) durable_end: Option<i64>,
+    pub(crate) acks: AckState,
+    pub(crate) epochs: Vec<(i32, Offset)>,
+    pub(crate) segments: Vec<ReplaySegment>,
+    pub(crate) producers: Producers,
+}
+
+/// Batches in the journal that belong into a segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Redo {
+    /// Index into the scan's files.
+    pub(crate) file: usize,
+    pub(crate) at: u64,
+    pub(crate) length: u64,
+    pub(crate) stream: StreamId,
+    pub(crate) segment: i64,
+    pub(crate) position: u64,
+}
+
+/// The state while frames come in.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    journal_dir: PathBuf,
+    pub(crate) tables: Tables,
+    pub(crate) streams: BTreeMap<StreamId, ReplayStream>,
+    pub(crate) next_stream_id: u32,
+    pub(crate) redo: Vec<Redo>,
+}
+
+impl From<StreamSnapshot> for ReplayStream {
+    fn from(stream: StreamSnapshot) -> Self {
+        let durable = |segment: &SegmentSnapshot| ReplaySegment {
+            base: segment.base,
+            end: segment.end,
+            length: segment.length,
+            max_timestamp: segment.max_timestamp,
+            durable: segment.length,
+            promised: segment.length,
+        };
+        ReplayStream {
+            name: stream.name,
+            settings: stream.settings,
+            log_start: stream.log_start,
+            end: stream.end,
+            durable_end: Some(stream.end),
+            acks: stream.acks,
+            epochs: stream.epochs,
+            segments: stream.segments.iter().map(durable).collect(),
+            producers: stream.producers,
+        }
+    }
+}
+
+impl Replay {
+    pub(crate) fn new(snapshot: Snapshot, journal_dir: &Path) -> Self {
+        let streams = snapshot.streams.into_iter();
+        Replay {
+            journal_dir: journal_dir.to_path_buf(),
+            tables: snapshot.tables,
+            streams: streams
+                .map(|stream| (stream.id, ReplayStream::from(stream)))
+                .collect(),
+            next_stream_id: snapshot.next_stream_id,
+            redo: Vec::new(),
+        }
+    }
+
+    /// Applies a frame of a whole group.
+    pub(crate) fn apply(&mut self, frame: &ScannedFrame) -> Result<(), OpenError> {
+        self.try_apply(frame).map_err(|what| OpenError::Corrupt {
+            path: self.journal_dir.join(files::file_name(frame.sequence)),
+            position: frame.payload_at,
+            what: format!("journal frame {}: {what}", frame.header.lsn),
+        })
+    }
+
+    fn try_apply(&mut self, frame: &ScannedFrame) -> Result<(), String> {
+        let header = &frame.header;
+        let id = StreamId(header.stream);
+        let record = Record::decode(header.kind, &frame.payload).map_err(|_| {
+            format!(
+                "type {} is unknown or malformed here; it was written by a newer release",
+                header.kind
+            )
+        })?;
+        match record {
+            Record::Put { table, key, value } => self.tables.put(table, key, value),
+            Record::Delete { table, key } => self.tables.delete(table, key),
+            Record::CreateStream { name, settings } => self.create(id, name, settings)?,
+            Record::DeleteStream => {
+                self.streams.remove(&id);
+                self.redo.retain(|redo| redo.stream != id);
+            }
+            Record::UpdateStream { settings } => self.stream(id)?.settings = settings,
+            Record::Ack { first, last } => {
+                let stream = self.stream(id)?;
+                stream.acks.insert(Offset(first), Offset(last));
+                let low = stream.acks.low;
+                stream.trim_to(low);
+            }
+            Record::Trim { log_start } => self.stream(id)?.trim_to(Offset(log_start)),
+            Record::Append {
+                segment,
+                position,
+                next_offset,
+                ..
+            } => {
+                let length = u64::from(header.length) - APPEND_PREFIX_BYTES as u64;
+                self.stream(id)?
+                    .grow(segment, position, length, next_offset, true)?;
+                self.redo.push(Redo {
+                    file: frame.file,
+                    at: frame.payload_at + APPEND_PREFIX_BYTES as u64,
+                    length,
+                    stream: id,
+                    segment,
+                    position,
+                });
+            }
+            Record::AppendRef {
+                segment,
+                position,
+                next_offset,
+                length,
+                ..
+            } => {
+                let promised = !header.weak;
+                self.stream(id)?
+                    .grow(segment, position, length, next_offset, promised)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self, id: StreamId) -> Result<&mut ReplayStream, String> {
+        self.streams
+            .get_mut(&id)
+            .ok_or_else(|| format!("stream {id} does not exist"))
+    }
+
+    fn create(&mut self, id: StreamId, name: &str, settings: StreamSettings) -> Result<(), String> {
+        let stream = ReplayStream {
+            name: name.to_string(),
+            settings,
+            log_start: Offset(0),
+            end: 0,
+            durable_end: None,
+            acks: AckState::default(),
+            epochs: Vec::new(),
+            segments: Vec::new(),
+            producers: Producers::default(),
+        };
+        if self.streams.insert(id, stream).is_some() {
+            return Err(format!("stream {id} is created twice"));
+        }
+        let after = id.0.checked_add(1).ok_or("stream ids are used up")?;
+        self.next_stream_id = self.next_stream_id.max(after);
+        Ok(())
+    }
+}
+
+impl ReplayStream {
+    fn grow(
+        &mut self,
+        segment: i64,
+        position: u64,
+        length: u64,
+        next_offset: i64,
+        promised: bool,
+    ) -> Result<(), String> {
+        let known = self.segments.last().map(|last| (last.base, last.length));
+        match known {
+            Some((base, end)) if base == segment => {
+                if end != position {
+                    return Err(format!(
+                        "appends at byte {position} of segment {segment}, which ends at {end}"
+                    ));
+                }
+            }
+            _ => {
+                if segment != self.end || position != 0 {
+                    return Err(format!(
+                        "starts segment {segment} at byte {position}, but the stream ends at offset {}",
+                        self.end
+                    ));
+                }
+                self.segments.push(ReplaySegment {
+                    base: segment,
+                    end: segment,
+                    length: 0,
+                    max_timestamp: i64::MIN,
+                    durable: 0,
+                    promised: 0,
+                });
+            }
+        }
+        if next_offset <= self.end {
+            return Err(format!(
+                "ends at offset {next_offset}, but the stream was at {} before",
+                self.end
+            ));
+        }
+        let end = position
+            .checked_add(length)
+            .filter(|end| *end <= u64::from(u32::MAX) * 2);
+        let end = end.ok_or("segment position out of range")?;
+        if let Some(last) = self.segments.last_mut() {
+            last.length = end;
+            last.end = next_offset;
+            if promised {
+                last.promised = end;
+            }
+        }
+        // A promise for a later segment is one for all before it.
+        if promised {
+            let before = self.segments.len().saturating_sub(1);
+            for earlier in &mut self.segments[..before] {
+                earlier.promised = earlier.length;
+            }
+        }
+        self.end = next_offset;
+        Ok(())
+    }
+
+    /// As [`crate::stream::StreamView::trim_to`].
+    fn trim_to(&mut self, log_start: Offset) {
+        self.log_start = self.log_start.max(log_start);
+        self.acks.raise_low(self.log_start);
+        let sealed = self.segments.len().saturating_sub(1);
+        let freed = self.segments[..sealed]
+            .iter()
+            .take_while(|segment| segment.end <= self.log_start.0)
+            .count();
+        self.segments.drain(..freed);
+    }
+}

@@ -1,0 +1,314 @@
+//! Checks of one stream's files at start: everything that was promised must be there, everything else behind the
+//! journaled end goes.
+//!
+//! Only bytes behind the checkpoint are read, so a start does not take longer because more data waits.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flafka_kafka_wire::records::{self, BatchHeader, HEADER_LEN};
+
+use crate::error::{IoFault, OpenError};
+use crate::fs::{File, Fs, OpenMode, remove_durably};
+use crate::producers::Producers;
+use crate::recovery::{Cut, RecoveryReport};
+use crate::replay::{ReplaySegment, ReplayStream};
+use crate::segment;
+use crate::stream::StreamView;
+use crate::window::Window;
+
+/// How a start looks at a stream.
+#[derive(Debug)]
+pub(crate) struct TailCheck<'a> {
+    pub(crate) fs: &'a dyn Fs,
+    pub(crate) dir: &'a Path,
+    pub(crate) now_ms: i64,
+    pub(crate) max_producers: usize,
+    pub(crate) report: &'a mut RecoveryReport,
+}
+
+impl TailCheck<'_> {
+    /// Checks what lies behind the checkpoint, cuts weak data that did not survive, removes what nobody knows.
+    /// Returns whether journaled data was cut, so that a checkpoint must say so before anything is appended.
+    pub(crate) fn run(&mut self, stream: &mut ReplayStream) -> Result<bool, OpenError> {
+        let names: BTreeSet<String> = self
+            .fs
+            .list(self.dir)
+            .map_err(IoFault::of("list stream", self.dir))?
+            .into_iter()
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        let cut = self.check_segments(stream, &names)?;
+        self.remove_strays(stream, &names)?;
+        Ok(cut)
+    }
+
+    fn check_segments(
+        &mut self,
+        stream: &mut ReplayStream,
+        names: &BTreeSet<String>,
+    ) -> Result<bool, OpenError> {
+        let count = stream.segments.len();
+        for at in 0..count {
+            let segment = stream.segments[at].clone();
+            let name = segment::file_name(segment.base);
+            let path = self.dir.join(&name);
+            let tail = segment.length > segment.durable || at + 1 == count;
+            let good = if !names.contains(&name) {
+                self.missing(&segment, &path)?;
+                (segment.base, 0, i64::MIN)
+            } else if tail {
+                self.check_tail(stream, &segment, &path)?
+            } else {
+                continue;
+            };
+            let (end, length, max_timestamp) = good;
+            let known = &mut stream.segments[at];
+            known.max_timestamp = known.max_timestamp.max(max_timestamp);
+            if length < segment.length {
+                known.end = end;
+                known.length = length;
+                stream.end = end;
+                stream.segments.truncate(at + 1);
+                stream.segments.retain(|segment| segment.length > 0);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn missing(&self, segment: &ReplaySegment, path: &Path) -> Result<(), OpenError> {
+        if segment.promised == 0 {
+            return Ok(());
+        }
+        Err(OpenError::Corrupt {
+            path: path.to_path_buf(),
+            position: 0,
+            what: format!(
+                "the segment is missing, {} bytes are promised",
+                segment.promised
+            ),
+        })
+    }
+
+    /// Reads the batches behind the checkpoint. Returns end offset, length and highest timestamp of what is good.
+    fn check_tail(
+        &mut self,
+        stream: &mut ReplayStream,
+        segment: &ReplaySegment,
+        path: &Path,
+    ) -> Result<(i64, u64, i64), OpenError> {
+        let file = self
+            .fs
+            .open(path, OpenMode::Write)
+            .map_err(IoFault::of("open segment", path))?;
+        let found = file
+            .length()
+            .map_err(IoFault::of("measure segment", path))?;
+        if found < segment.durable {
+            return Err(OpenError::Corrupt {
+                path: path.to_path_buf(),
+                position: found,
+                what: format!(
+                    "the segment ends here, {} bytes are promised",
+                    segment.durable
+                ),
+            });
+        }
+        let mut walk = TailWalk {
+            window: Window::new(&*file, found.min(segment.length)),
+            position: segment.durable,
+            offset: start_offset(stream, segment),
+            max_timestamp: segment.max_timestamp,
+        };
+        let mut bad = None;
+        while walk.position < segment.length {
+            match walk.next().map_err(IoFault::of("read segment", path))? {
+                Ok(header) => note(stream, &header, self.now_ms, self.max_producers),
+                Err(what) => {
+                    bad = Some(what);
+                    break;
+                }
+            }
+        }
+        let (end, length) = (walk.offset, walk.position);
+        self.report.checked_bytes += length - segment.durable;
+        if length < segment.promised {
+            return Err(OpenError::Corrupt {
+                path: path.to_path_buf(),
+                position: length,
+                what: bad.unwrap_or_else(|| "batches are missing".to_string()),
+            });
+        }
+        if length == segment.length && end != segment.end {
+            return Err(OpenError::Corrupt {
+                path: path.to_path_buf(),
+                position: length,
+                what: format!(
+                    "the segment ends at offset {end}, the journal says {}",
+                    segment.end
+                ),
+            });
+        }
+        self.cut(&*file, path, found, length, segment.length)?;
+        Ok((end, length, walk.max_timestamp))
+    }
+
+    /// Cuts what lies behind `length`.
+    fn cut(
+        &mut self,
+        file: &dyn File,
+        path: &Path,
+        found: u64,
+        length: u64,
+        journaled: u64,
+    ) -> Result<(), OpenError> {
+        let weak = length < journaled;
+        if found > length {
+            file.set_len(length)
+                .map_err(IoFault::of("cut segment", path))?;
+        }
+        if found > length || weak {
+            self.report.cuts.push(Cut {
+                path: path.to_path_buf(),
+                position: length,
+                bytes: found.max(journaled) - length,
+                acknowledged_weakly: weak,
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes freed segments, segments that were never journaled, and orphaned indexes; sets aside what cannot be.
+    fn remove_strays(
+        &mut self,
+        stream: &ReplayStream,
+        names: &BTreeSet<String>,
+    ) -> Result<(), OpenError> {
+        let mut gone = Vec::new();
+        for name in names {
+            let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+            let Some(base) = segment::parse_file_name(&format!("{stem}.seg")) else {
+                continue;
+            };
+            if stream.segments.iter().any(|segment| segment.base == base) {
+                continue;
+            }
+            match extension {
+                "oix" | "tix" => gone.push(name.clone()),
+                "seg" if base < stream.log_start.0 || base >= stream.end => {
+                    gone.push(name.clone());
+                    if base >= stream.end {
+                        self.report_stray(self.dir.join(name));
+                    }
+                }
+                "seg" => {
+                    let aside = self.dir.join(format!("{stem}.stray"));
+                    let path = self.dir.join(name);
+                    self.fs
+                        .rename(&path, &aside)
+                        .map_err(IoFault::of("set aside", &path))?;
+                    self.report.set_aside.push(aside);
+                }
+                _ => {}
+            }
+        }
+        remove_durably(self.fs, self.dir, &gone)
+            .map_err(IoFault::of("remove segments", self.dir))?;
+        Ok(())
+    }
+
+    fn report_stray(&mut self, path: PathBuf) {
+        let length = self
+            .fs
+            .open(&path, OpenMode::Read)
+            .and_then(|file| file.length());
+        if let Ok(bytes) = length
+            && bytes > 0
+        {
+            self.report.cuts.push(Cut {
+                path,
+                position: 0,
+                bytes,
+                acknowledged_weakly: false,
+            });
+        }
+    }
+}
+
+/// The offset at a segment's durable position.
+fn start_offset(stream: &ReplayStream, segment: &ReplaySegment) -> i64 {
+    if segment.durable == 0 {
+        segment.base
+    } else {
+        stream
+            .durable_end
+            .filter(|_| segment.durable < segment.length)
+            .unwrap_or(segment.end)
+    }
+}
+
+fn note(stream: &mut ReplayStream, header: &BatchHeader, now_ms: i64, max_producers: usize) {
+    let producers: &mut Producers = &mut stream.producers;
+    producers.replay(header, now_ms, max_producers);
+    StreamView::push_epoch(
+        &mut stream.epochs,
+        header.partition_leader_epoch,
+        crate::op::Offset(header.base_offset),
+    );
+}
+
+struct TailWalk<'a> {
+    window: Window<'a>,
+    position: u64,
+    offset: i64,
+    max_timestamp: i64,
+}
+
+impl TailWalk<'_> {
+    /// The next batch, or what is wrong with it.
+    fn next(&mut self) -> std::io::Result<Result<BatchHeader, String>> {
+        let Some(bytes) = self.window.exact(self.position, HEADER_LEN)? else {
+            return Ok(Err("the file ends inside a record batch".to_string()));
+        };
+        let header = match BatchHeader::parse(bytes) {
+            Ok(header) => header,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let Some(batch) = self.window.exact(self.position, header.total_len())? else {
+            return Ok(Err("the file ends inside a record batch".to_string()));
+        };
+        if let Err(error) = records::verify(batch) {
+            return Ok(Err(error.to_string()));
+        }
+        if header.base_offset != self.offset {
+            let (found, wanted) = (header.base_offset, self.offset);
+            return Ok(Err(format!(
+                "base offset {found} where {wanted} comes next"
+            )));
+        }
+        self.position += header.total_len() as u64;
+        self.offset = header.last_offset() + 1;
+        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
+        Ok(Ok(header))
+    }
+}
+
+/// A segment file that is ready for the writer: opened, with its index.
+pub(crate) fn open_segment(
+    fs: &dyn Fs,
+    dir: &Path,
+    known: &ReplaySegment,
+) -> Result<(Arc<segment::Segment>, Arc<dyn File>), IoFault> {
+    let segment = segment::Segment::new(dir, known.base);
+    segment.publish(known.end, known.length, known.max_timestamp);
+    let file = fs
+        .open(&segment.path, OpenMode::Write)
+        .map_err(IoFault::of("open segment", &segment.path))?;
+    let index = segment
+        .load_index(fs, &*file, known.durable, known.length)
+        .map_err(IoFault::of("index segment", &segment.path))?;
+    segment.attach(Arc::clone(&file), index);
+    Ok((Arc::new(segment), file))
+}

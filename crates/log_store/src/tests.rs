@@ -1,0 +1,185 @@
+//! The log on the real file system: what users of the crate rely on, one behaviour a test.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flafka_kafka_wire::records::{self, BatchBuilder, Compression};
+
+use super::*;
+
+/// A batch of `count` records with values of `size` bytes at `timestamp`.
+pub(crate) fn batch(count: usize, size: usize, timestamp: i64) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    let value = vec![b'v'; size];
+    for _ in 0..count {
+        builder
+            .push(timestamp, None, Some(&value), std::iter::empty())
+            .unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+fn append(stream: StreamId, batches: Bytes) -> Op {
+    Op::Append {
+        stream,
+        batches,
+        stamp: AppendStamp::AsStream,
+    }
+}
+
+fn open(dir: &tempfile::TempDir) -> (Log, RecoveryReport) {
+    let mut options = LogOptions::new(dir.path());
+    options.journal_file_bytes = 1 << 20;
+    options.min_free_bytes = 0;
+    Log::open(options, Arc::new(RealFs), Arc::new(SystemClock::new())).unwrap()
+}
+
+fn close(log: Log) {
+    crate::queue::block_on(log.close()).unwrap();
+}
+
+fn offsets(log: &Log, stream: StreamId, from: i64) -> Vec<(i64, i32)> {
+    let plan = log.read(stream, Offset(from), 1 << 20, true).unwrap();
+    let bytes = plan.read_to_bytes().unwrap();
+    records::batches(&bytes)
+        .map(|batch| {
+            let (header, bytes) = batch.unwrap();
+            records::verify(bytes).unwrap();
+            (header.base_offset, header.partition_leader_epoch)
+        })
+        .collect()
+}
+
+#[test]
+fn what_was_committed_is_read_back_now_and_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, report) = open(&dir);
+    assert!(report.created);
+    let stream = log
+        .create_stream("topic/t/0", StreamSettings::default())
+        .wait()
+        .unwrap();
+    for _ in 0..3 {
+        log.commit_blocking(vec![append(stream, batch(2, 10, 5))])
+            .unwrap();
+    }
+    let outcome = log
+        .commit_blocking(vec![
+            append(stream, batch(3, 100_000, 6)),
+            Op::Put {
+                table: Table::Topics,
+                key: Bytes::from_static(b"t"),
+                value: Bytes::from_static(b"v"),
+            },
+        ])
+        .unwrap();
+    assert_eq!(
+        outcome[0],
+        OpOutcome::Appended {
+            base_offset: Offset(6),
+            last_offset: Offset(8),
+            log_append_time_ms: None,
+            log_start: Offset(0)
+        }
+    );
+    assert_eq!(
+        offsets(&log, stream, 0),
+        vec![(0, 1), (2, 1), (4, 1), (6, 1)]
+    );
+    assert_eq!(offsets(&log, stream, 5), vec![(4, 1), (6, 1)]);
+    close(log);
+
+    let (log, report) = open(&dir);
+    assert!(report.clean, "{report:?}");
+    assert_eq!(log.epoch(), 2);
+    assert_eq!(log.stream("topic/t/0"), Some(stream));
+    log.commit_blocking(vec![append(stream, batch(1, 10, 7))])
+        .unwrap();
+    assert_eq!(
+        offsets(&log, stream, 0),
+        vec![(0, 1), (2, 1), (4, 1), (6, 1), (9, 2)]
+    );
+    assert_eq!(log.get(Table::Topics, b"t").unwrap(), "v");
+    assert_eq!(
+        log.epochs(stream).unwrap(),
+        vec![(1, Offset(0)), (2, Offset(9))]
+    );
+    let found = log.offset_for_timestamp(stream, 6).unwrap();
+    assert_eq!(found, Some((Offset(6), 6)));
+    close(log);
+}
+
+#[test]
+fn a_second_opener_is_refused_with_the_holders_pid() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let second = Log::open(
+        LogOptions::new(dir.path()),
+        Arc::new(RealFs),
+        Arc::new(SystemClock::new()),
+    );
+    let Err(OpenError::Locked { holder, .. }) = second else {
+        panic!("{second:?}");
+    };
+    assert_eq!(holder, std::process::id().to_string());
+    close(log);
+}
+
+#[test]
+fn a_group_is_all_or_nothing_and_each_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let stream = log
+        .create_stream("a", StreamSettings::default())
+        .wait()
+        .unwrap();
+    let bad = Op::TrimTo {
+        stream,
+        log_start: Offset(99),
+    };
+    let ops = || vec![append(stream, batch(1, 10, 0)), bad.clone()];
+    let error = log.commit_blocking(ops()).unwrap_err();
+    assert!(matches!(error, CommitError::OutOfRange { .. }));
+    assert_eq!(log.bounds(stream).unwrap().high_watermark, Offset(0));
+    let each = crate::queue::block_on(log.commit_each(ops()));
+    assert!(each[0].is_ok() && each[1].is_err());
+    assert_eq!(log.bounds(stream).unwrap().high_watermark, Offset(1));
+    close(log);
+}
+
+#[test]
+fn acks_free_whole_segments_and_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let settings = StreamSettings {
+        segment_bytes: 1024,
+        acked: true,
+        ..StreamSettings::default()
+    };
+    let stream = log.create_stream("channel/c", settings).wait().unwrap();
+    for _ in 0..10 {
+        log.commit_blocking(vec![append(stream, batch(1, 700, 0))])
+            .unwrap();
+    }
+    let ack = |first, last| Op::Ack {
+        stream,
+        first: Offset(first),
+        last: Offset(last),
+    };
+    log.commit_blocking(vec![ack(5, 6), ack(0, 2)]).unwrap();
+    assert_eq!(log.bounds(stream).unwrap().log_start, Offset(3));
+    close(log);
+    let (log, _) = open(&dir);
+    let acks = log.unacked(stream).unwrap();
+    assert_eq!(acks.low, Offset(3));
+    assert_eq!(acks.acked_ranges, vec![(Offset(5), Offset(6))]);
+    let segments = std::fs::read_dir(dir.path().join("log/channel_c.1"))
+        .unwrap()
+        .filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().ends_with(".seg")
+        })
+        .count();
+    assert_eq!(segments, 7);
+    close(log);
+}

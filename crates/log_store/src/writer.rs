@@ -1,0 +1,158 @@
+//! The commit thread's own state of a stream: where the next batch goes and what is not yet synced.
+//!
+//! Invariant between rounds: it agrees with the published [`crate::stream::StreamView`]; segments whose bytes a
+//! checkpoint may not yet name are in `unsynced`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::checkpoint::{SegmentSnapshot, StreamSnapshot};
+use crate::fs::File;
+use crate::op::Offset;
+use crate::plan::{Chunk, StreamPlan};
+use crate::producers::Producers;
+use crate::read::OpenSegments;
+use crate::segment::Segment;
+use crate::settings::{Durability, StreamSettings};
+use crate::stream::StreamState;
+
+/// A stream as the commit thread sees it.
+#[derive(Debug)]
+pub(crate) struct StreamWriter {
+    pub(crate) state: Arc<StreamState>,
+    pub(crate) settings: StreamSettings,
+    pub(crate) log_start: Offset,
+    /// The next offset.
+    pub(crate) end: i64,
+    /// The segment that grows, with its file.
+    pub(crate) active: Option<Arc<Segment>>,
+    pub(crate) file: Option<Arc<dyn File>>,
+    /// Where the next batch goes in it.
+    pub(crate) position: u64,
+    /// Position of its last index entry.
+    pub(crate) indexed_at: Option<u64>,
+    /// Highest timestamp in it.
+    pub(crate) max_timestamp: i64,
+    pub(crate) producers: Producers,
+    /// Segments with bytes that no checkpoint names yet.
+    pub(crate) unsynced: Vec<Arc<Segment>>,
+    /// Mode `interval`: when it was last synced, and whether something came since.
+    pub(crate) flushed_at: Duration,
+    pub(crate) flush_wanted: bool,
+}
+
+impl StreamWriter {
+    /// A stream without data.
+    pub(crate) fn empty(state: Arc<StreamState>, settings: StreamSettings, now: Duration) -> Self {
+        StreamWriter {
+            state,
+            settings,
+            log_start: Offset(0),
+            end: 0,
+            active: None,
+            file: None,
+            position: 0,
+            indexed_at: None,
+            max_timestamp: i64::MIN,
+            producers: Producers::default(),
+            unsynced: Vec::new(),
+            flushed_at: now,
+            flush_wanted: false,
+        }
+    }
+
+    /// Whether its appends are acknowledged before they are synced.
+    pub(crate) fn is_weak(&self) -> bool {
+        !self.settings.durability.is_fsync()
+    }
+
+    /// Whether an interval sync is due.
+    pub(crate) fn flush_due(&self, now: Duration) -> bool {
+        match self.settings.durability {
+            Durability::Interval(interval) => {
+                self.flush_wanted && now.saturating_sub(self.flushed_at) >= interval
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes over and publishes what a round has written.
+    pub(crate) fn publish(
+        &mut self,
+        plan: &mut StreamPlan,
+        epoch: i32,
+        max_producers: usize,
+        open: &OpenSegments,
+    ) {
+        for (id, producer) in plan.producers.drain() {
+            self.producers.set(id, producer, max_producers);
+        }
+        if plan.chunks.is_empty() {
+            return;
+        }
+        let state = Arc::clone(&self.state);
+        {
+            let mut view = state.view_mut();
+            for chunk in &mut plan.chunks {
+                if let Some((segment, file)) = chunk.opened.take() {
+                    view.segments.push(Arc::clone(&segment));
+                    let sealed = self.active.replace(segment);
+                    self.file = Some(file);
+                    if let Some(sealed) = sealed {
+                        open.add(&sealed);
+                    }
+                }
+                self.grow(chunk);
+            }
+            if let Some(first) = plan.first_new {
+                view.note_epoch(epoch, Offset(first));
+            }
+            view.high_watermark = Offset(plan.end);
+        }
+        self.end = plan.end;
+        self.position = plan.position;
+        self.indexed_at = plan.indexed_at;
+        self.max_timestamp = plan.max_timestamp;
+        self.flush_wanted |= self.is_weak();
+        state.announce(Offset(plan.end));
+    }
+
+    fn grow(&mut self, chunk: &Chunk) {
+        let Some(active) = &self.active else { return };
+        active.with_index(|index| {
+            for entry in &chunk.entries {
+                index.push(*entry);
+            }
+        });
+        let length = chunk.position + chunk.length;
+        active.publish(chunk.next_offset, length, chunk.max_timestamp);
+        if !self.unsynced.iter().any(|known| Arc::ptr_eq(known, active)) {
+            self.unsynced.push(Arc::clone(active));
+        }
+    }
+
+    /// Its part of a checkpoint.
+    pub(crate) fn snapshot(&self) -> StreamSnapshot {
+        let view = self.state.view();
+        StreamSnapshot {
+            id: self.state.id,
+            name: self.state.name.clone(),
+            settings: self.settings.clone(),
+            log_start: view.log_start,
+            end: self.end,
+            acks: view.acks.clone(),
+            epochs: view.epochs.clone(),
+            segments: view
+                .segments
+                .iter()
+                .map(|segment| SegmentSnapshot {
+                    base: segment.base_offset,
+                    end: segment.end_offset(),
+                    length: segment.length(),
+                    max_timestamp: segment.max_timestamp(),
+                })
+                .collect(),
+            producers: self.producers.clone(),
+        }
+    }
+}
