@@ -31,7 +31,6 @@ struct Client {
     joined: bool,
     assigned: bool,
     waiting: Option<Ticket>,
-    alive: bool,
     metadata: u8,
     /// Until then it only sends heartbeats: it lives, and holds the others up as long as the deadlines allow.
     stubborn_until: Millis,
@@ -96,7 +95,6 @@ impl World {
         let ticket = self.ticket(index, 2 * REBALANCE + SESSION);
         self.last_member += 1;
         let client = &mut self.clients[index];
-        client.alive = true;
         client.joined = false;
         client.assigned = false;
         let metadata = Bytes::from(vec![client.metadata]);
@@ -297,7 +295,6 @@ impl World {
             instance_id: client.instance_id.clone(),
         };
         client.joined = false;
-        client.alive = false;
         let mut effects = Vec::new();
         let _outcome = self.group.leave(self.now, &leaving, &mut effects);
         self.deliver(effects);
@@ -395,8 +392,7 @@ impl World {
                     self.disconnect(index);
                 }
                 let client = &mut self.clients[index];
-                (client.alive, client.joined, client.member_id) =
-                    (false, false, StrBytes::default());
+                (client.joined, client.member_id) = (false, StrBytes::default());
             }
             6..9 => self.disconnect(index),
             9..12 => {
