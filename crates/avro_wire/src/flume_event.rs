@@ -7,8 +7,16 @@
 //! ```
 //! A negative count is followed by the block's size in bytes. Names and values are a length and
 //! UTF-8. Decoding borrows; nothing is allocated but a small list of header places.
+//!
+//! A pair of strings is encoded as in Kafka's record headers, the form in which events keep their
+//! headers. So [`encode_raw`] and [`decode_raw`] move the whole list of pairs as bytes, without
+//! looking at names and values.
+
+use std::borrow::Cow;
 
 use thiserror::Error;
+
+use crate::varint::{bytes_at, long_at, put_bytes, put_long};
 
 /// Headers of one event at most: far above any real one, so that a lie about a count is cheap.
 pub const MAX_HEADERS: usize = 10_000;
@@ -108,18 +116,106 @@ pub fn decode(datum: &[u8]) -> Result<FlumeEvent<'_>, DecodeError> {
     })
 }
 
-fn put_long(out: &mut Vec<u8>, value: i64) {
-    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
-    while zigzag >= 0x80 {
-        out.push(zigzag as u8 | 0x80);
-        zigzag >>= 7;
-    }
-    out.push(zigzag as u8);
+/// Appends an event whose headers are encoded already: `count` pairs of strings, one behind the
+/// other.
+pub fn encode_raw(count: usize, pairs: &[u8], body: &[u8], out: &mut Vec<u8>) {
+    encode_map(count, pairs, out);
+    put_bytes(out, body);
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_long(out, bytes.len() as i64);
-    out.extend_from_slice(bytes);
+/// Appends the headers of an event alone, `count` encoded pairs; [`encode_body`] completes it.
+pub fn encode_map(count: usize, pairs: &[u8], out: &mut Vec<u8>) {
+    if count > 0 {
+        put_long(out, count as i64);
+        out.extend_from_slice(pairs);
+    }
+    out.push(0);
+}
+
+/// Appends the body of an event whose headers [`encode_map`] has appended.
+pub fn encode_body(body: &[u8], out: &mut Vec<u8>) {
+    put_bytes(out, body);
+}
+
+/// A decoded event whose headers are still encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawEvent<'a> {
+    /// The pairs of strings, one behind the other; borrowed when the datum has them in one block,
+    /// as it nearly always has. Lengths are checked and fit 31 bits, the text is not checked.
+    pub pairs: Cow<'a, [u8]>,
+    /// The body.
+    pub body: &'a [u8],
+    /// Bytes that the datum took.
+    pub length: usize,
+}
+
+/// Reads one event from the front of `datum` without looking into its headers.
+///
+/// # Errors
+/// When the bytes are no event. That header text is UTF-8 is left to who uses it.
+pub fn decode_raw(datum: &[u8]) -> Result<RawEvent<'_>, DecodeError> {
+    let mut pairs: Cow<'_, [u8]> = Cow::Borrowed(&[]);
+    let mut headers = 0;
+    let mut at = 0;
+    loop {
+        let bad = DecodeError::BadLength { at };
+        let (mut count, mut next) = long_at(datum, at).ok_or(bad)?;
+        if count == 0 {
+            at = next;
+            break;
+        }
+        if count < 0 {
+            count = count.checked_neg().ok_or(bad)?;
+            next = long_at(datum, next).ok_or(bad)?.1;
+        }
+        headers = usize::try_from(count)
+            .ok()
+            .and_then(|count| count.checked_add(headers))
+            .filter(|headers| *headers <= MAX_HEADERS)
+            .ok_or(DecodeError::TooManyHeaders)?;
+        let (run, end) = pairs_at(datum, next, count as usize)?;
+        match &mut pairs {
+            Cow::Borrowed([]) => pairs = run,
+            several => several.to_mut().extend_from_slice(&run),
+        }
+        at = end;
+    }
+    let (body, length) = bytes_at(datum, at).ok_or(DecodeError::BadLength { at })?;
+    Ok(RawEvent {
+        pairs,
+        body,
+        length,
+    })
+}
+
+/// The bytes of `count` pairs at `start`, and the position behind them.
+fn pairs_at(
+    datum: &[u8],
+    start: usize,
+    count: usize,
+) -> Result<(Cow<'_, [u8]>, usize), DecodeError> {
+    /// Bytes of a length that fits 31 bits at most; a longer one is written with padding.
+    const LONGEST_LENGTH: usize = 5;
+    let mut at = start;
+    let mut canonical = true;
+    for _ in 0..2 * count {
+        let (text, next) = bytes_at(datum, at).ok_or(DecodeError::BadLength { at })?;
+        if i32::try_from(text.len()).is_err() {
+            return Err(DecodeError::BadLength { at });
+        }
+        canonical &= next - at - text.len() <= LONGEST_LENGTH;
+        at = next;
+    }
+    if canonical {
+        return Ok((Cow::Borrowed(&datum[start..at]), at));
+    }
+    let mut rewritten = Vec::with_capacity(at - start);
+    let mut place = start;
+    while let Some((text, next)) = bytes_at(datum, place).filter(|_| place < at) {
+        put_bytes(&mut rewritten, text);
+        place = next;
+    }
+    Ok((Cow::Owned(rewritten), at))
 }
 
 struct Reader<'a> {
@@ -129,28 +225,16 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn long(&mut self) -> Result<i64, DecodeError> {
-        let at = self.at;
-        let mut value: u64 = 0;
-        for (index, byte) in self.datum[at..].iter().take(10).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * index);
-            if byte & 0x80 == 0 {
-                self.at = at + index + 1;
-                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
-            }
-        }
-        Err(DecodeError::BadLength { at })
+        let bad = DecodeError::BadLength { at: self.at };
+        let (value, next) = long_at(self.datum, self.at).ok_or(bad)?;
+        self.at = next;
+        Ok(value)
     }
 
     fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
-        let at = self.at;
-        let length = self.long()?;
-        let bad = DecodeError::BadLength { at };
-        let end = usize::try_from(length)
-            .ok()
-            .and_then(|length| self.at.checked_add(length))
-            .ok_or(bad)?;
-        let bytes = self.datum.get(self.at..end).ok_or(bad)?;
-        self.at = end;
+        let bad = DecodeError::BadLength { at: self.at };
+        let (bytes, next) = bytes_at(self.datum, self.at).ok_or(bad)?;
+        self.at = next;
         Ok(bytes)
     }
 
@@ -195,6 +279,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn raw_pairs_are_joined_and_put_in_their_shortest_form() {
+        let datum = [1, 8, 2, b'a', 2, b'1', 2, 2, b'b', 0, 0, 2, b'x', 99];
+        let raw = decode_raw(&datum).expect("valid");
+        assert_eq!(&raw.pairs[..], [2, b'a', 2, b'1', 2, b'b', 0]);
+        assert_eq!((raw.body, raw.length), (&b"x"[..], 13));
+        let padded = [2, 0x82, 0x80, 0x80, 0x80, 0x80, 0x00, b'a', 0, 0, 0];
+        let raw = decode_raw(&padded).expect("valid");
+        assert_eq!(&raw.pairs[..], [2, b'a', 0]);
+    }
+
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(headers: Vec<(String, String)>, body: Vec<u8>) {
@@ -202,14 +297,29 @@ mod tests {
             let pairs: Vec<_> = headers.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
             encode(pairs.iter().copied(), &body, &mut out);
             let event = decode(&out).expect("our own bytes");
-            prop_assert_eq!(event.headers().collect::<Vec<_>>(), pairs);
+            prop_assert_eq!(event.headers().collect::<Vec<_>>(), pairs.clone());
             prop_assert_eq!(event.body(), &body[..]);
             prop_assert_eq!(event.encoded_len(), out.len());
+            let raw = decode_raw(&out).expect("our own bytes");
+            prop_assert_eq!((raw.body, raw.length), (&body[..], out.len()));
+            prop_assert!(matches!(raw.pairs, Cow::Borrowed(_)));
+            let mut again = Vec::new();
+            encode_raw(pairs.len(), &raw.pairs, &body, &mut again);
+            prop_assert_eq!(again, out);
         }
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            drop(decode(&bytes));
+            let whole = decode(&bytes);
+            let raw = decode_raw(&bytes);
+            match whole {
+                Ok(event) => {
+                    let raw = raw.expect("as above");
+                    prop_assert_eq!((raw.body, raw.length), (event.body(), event.encoded_len()));
+                }
+                Err(DecodeError::NotUtf8 { .. }) => {}
+                Err(_) => prop_assert!(raw.is_err()),
+            }
         }
     }
 }
