@@ -15,7 +15,7 @@ mod scene;
 use std::process::ExitCode;
 
 use flafka_tests::log_server::LogServer;
-use flafka_tests::real::apache_kafka;
+use flafka_tests::real::{apache_kafka, prepare_flume};
 use flafka_tests::runner::{Case, Run};
 
 use crate::differential::Comparison;
@@ -37,8 +37,16 @@ fn with_a_log() -> Vec<Case<LogServer>> {
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut run = Run::from_arguments()?;
-    run.suite("local", || Ok(()), local());
-    run.suite("apache_kafka", apache_kafka, with_a_log());
-    run.suite("embedded_log", LogServer::embedded, with_a_log());
+    run.suite("local", prepare_flume, local());
+    run.suite(
+        "apache_kafka",
+        || prepare_flume().and_then(|()| apache_kafka()),
+        with_a_log(),
+    );
+    run.suite(
+        "embedded_log",
+        || prepare_flume().and_then(|()| LogServer::embedded()),
+        with_a_log(),
+    );
     Ok(run.finish())
 }

@@ -12,6 +12,19 @@ use super::maven;
 use crate::process::Process;
 use crate::workspace;
 
+/// Fetches what [`flume_agent`] needs, so that the first start does not take the time of a download.
+///
+/// # Errors
+/// Java or Maven is missing, or the jars cannot be fetched.
+pub fn prepare_flume() -> Result<()> {
+    java(
+        &maven::jars("flume")?,
+        &workspace::real("flume/log4j2.xml"),
+        &[],
+    )
+    .map(drop)
+}
+
 /// Starts agent `name` of the file `conf` with its metrics on `monitoring_port`.
 ///
 /// # Errors
