@@ -92,7 +92,7 @@ fn parse_file_name(name: &str) -> Option<u64> {
 }
 
 impl Snapshot {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut body = Writer::default();
         body.u64(self.lsn);
         body.u64(self.place.0);
@@ -121,7 +121,7 @@ impl Snapshot {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Result<Snapshot, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, Malformed> {
         let (content, crc) = bytes.split_last_chunk::<4>().ok_or(Malformed)?;
         if crc32c(content).to_le_bytes() != *crc || content.len() < HEADER_BYTES {
             return Err(Malformed);

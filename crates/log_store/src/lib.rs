@@ -20,6 +20,8 @@ mod commit;
 mod engine;
 mod error;
 mod fs;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod jobs;
 mod journal;
@@ -35,6 +37,8 @@ mod replay;
 mod retention;
 mod segment;
 mod settings;
+#[doc(hidden)]
+pub mod sim_fs;
 mod stream;
 mod tables;
 mod tail;
