@@ -12,7 +12,8 @@ use crate::{comments, filters, secrets};
 /// What loading and checking found.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// The agents, in file order. Meant to be built only when there are no errors.
+    /// The agents, in file order; only the one that was asked for, if one was. Meant to be built
+    /// only when there are no errors.
     pub agents: Vec<AgentConfig>,
     /// All problems of all agents, in the order of their places.
     pub problems: Vec<Problem>,
@@ -93,6 +94,8 @@ fn check(
             .for_each(downgrade);
         problems.extend(missing_agent(wanted, &topology.agents, &problems, &loaded));
     }
+    let mut agents = topology.agents;
+    agents.retain(|built| agent.is_none_or(|wanted| built.name == wanted));
     let mut secret_keys = std::mem::take(&mut loaded.secret_keys);
     secret_keys.extend(topology.secret_keys);
     let is_secret = |key: &str| secret_keys.contains(key) || secrets::looks_secret(key);
@@ -113,7 +116,7 @@ fn check(
     });
     let secret_spans = loaded.written.iter().filter(|(key, _)| is_secret(key));
     Outcome {
-        agents: topology.agents,
+        agents,
         problems,
         secret_spans: secret_spans.map(|(_, span)| *span).collect(),
         secret_keys,
@@ -159,7 +162,7 @@ fn missing_agent(
     let message = format!("there is no agent `{wanted}` in the configuration");
     let mut problem = Problem::new(Severity::Error, wanted, message);
     if !names.is_empty() {
-        problem = problem.allowed(format!("agents: {}", names.join(", ")));
+        problem = problem.allowed(names.join(", "));
     }
     problem.help = nearest(wanted, names.iter().copied())
         .or(names.first().copied().filter(|_| names.len() == 1))

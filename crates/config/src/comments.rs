@@ -3,6 +3,7 @@
 use flafka_flow::settings::{Problem, Severity};
 
 use crate::loader::Loaded;
+use crate::secrets::looks_secret;
 
 /// Keys whose values are programs or patterns, in which a blank and `#` are no surprise.
 const MAY_HOLD: [&str; 9] = [
@@ -24,10 +25,13 @@ pub(crate) fn annotate(loaded: &Loaded, problems: &mut Vec<Problem>) {
         let Some(at) = comment(&entry.value) else {
             continue;
         };
-        let help = format!(
-            "a comment cannot stand behind a value; put `{}` on a line of its own",
-            &entry.value[at..]
-        );
+        let help = match looks_secret(key) || loaded.secret_keys.contains(key) {
+            true => "a comment cannot stand behind a value; put it on a line of its own".to_owned(),
+            false => format!(
+                "a comment cannot stand behind a value; put `{}` on a line of its own",
+                &entry.value[at..]
+            ),
+        };
         let mut found = false;
         for problem in problems.iter_mut() {
             if problem.key == *key && problem.severity == Severity::Error {

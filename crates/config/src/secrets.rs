@@ -23,7 +23,7 @@ const SOUNDS: [&str; 10] = [
 ];
 
 /// Whether the last parts of a key sound like a password or a key. Names of files do not.
-pub fn looks_secret(key: &str) -> bool {
+pub(crate) fn looks_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let names_a_file = ["file", "path", "location", "provider"]
         .iter()

@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 use flafka_flow::settings::{Entry, Problem, Severity, Span, nearest};
 use jiff::Zoned;
 
+use crate::secrets::looks_secret;
+
 pub(crate) use parse::filter_reference;
 use parse::{Part, parts};
 
@@ -250,9 +252,13 @@ impl Resolver<'_> {
     }
 
     fn unresolved(&mut self, key: &str, name: &str, help: Option<String>) {
-        let message = format!("`${{{name}}}` is not resolved and stays as written");
+        let secret = looks_secret(key);
+        let message = match secret {
+            true => "a look-up in the value is not resolved and stays as written".to_owned(),
+            false => format!("`${{{name}}}` is not resolved and stays as written"),
+        };
         let mut problem = Problem::new(Severity::Warning, key, message).at(self.span(key));
-        problem.help = help;
+        problem.help = help.filter(|_| !secret);
         self.push(problem);
     }
 

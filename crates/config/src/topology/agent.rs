@@ -144,7 +144,7 @@ fn undeclared(
     let listed: Vec<&str> = names.iter().map(|name| name.name.as_str()).collect();
     let problem = match listed.as_slice() {
         [] => problem,
-        listed => problem.allowed(format!("{noun}s: {}", listed.join(", "))),
+        listed => problem.allowed(listed.join(", ")),
     };
     let near_bare = nearest(name, bare.iter().map(|name| name.name.as_str()));
     if let Some(near) = near_bare {

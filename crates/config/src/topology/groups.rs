@@ -72,7 +72,7 @@ fn members(
             "the sink group has no `sinks`",
         )
         .at(section.span)
-        .allowed(format!("sinks: {}", sinks.join(", ")))
+        .allowed(sinks.join(", "))
         .help(format!("add `{key} = …`"));
         checker.report.push(problem);
         return Vec::new();

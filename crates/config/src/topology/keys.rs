@@ -192,7 +192,7 @@ fn with_lists(checker: &mut Checker<'_>, agents: BTreeMap<&str, RawAgent>) -> Ve
             .at(agent.span)
             .help(help);
         if !declared.is_empty() {
-            problem = problem.allowed(format!("agents: {}", declared.join(", ")));
+            problem = problem.allowed(declared.join(", "));
         }
         checker.report.push(problem);
     }

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use flafka_flow::registry::Registry;
-use flafka_flow::settings::{Problem, Section, Span};
+use flafka_flow::settings::{Field, Problem, Section, Settings, Span};
 
 use crate::loader::Loaded;
 
@@ -120,6 +120,11 @@ pub struct SinkGroupConfig {
     pub section: Section,
 }
 
+/// The keys that every source has beside its own.
+pub(crate) fn source_keys() -> Vec<Field> {
+    sources::SourceKeysConfig::fields()
+}
+
 /// What [`build`] found.
 pub(crate) struct Topology {
     pub(crate) agents: Vec<AgentConfig>,
@@ -143,6 +148,3 @@ pub(crate) fn build(loaded: &Loaded, registry: &Registry, lenient: bool) -> Topo
         secret_keys: checker.secret_keys,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -107,7 +107,7 @@ pub(super) fn unknown(key: &str, name: &Name, noun: &str, known: &[String]) -> P
     if known.is_empty() {
         return problem.help(format!("no {noun} is declared"));
     }
-    let problem = problem.allowed(format!("{noun}s: {}", known.join(", ")));
+    let problem = problem.allowed(known.join(", "));
     match nearest(&name.name, known.iter().map(String::as_str)) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem,

@@ -134,7 +134,7 @@ pub(super) fn unknown_type(
             )),
         };
     }
-    let problem = problem(format!("no such {noun}"));
+    let problem = problem(format!("no such type of {noun}"));
     let names = descriptions(registry, kind);
     let names = names.iter().flat_map(|description| description.names.all());
     let missing = known::KNOWN.iter().filter(|known| known.kind == kind);

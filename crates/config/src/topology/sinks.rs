@@ -75,7 +75,7 @@ fn channel(
         };
         let problem = Problem::new(Severity::Error, key, "the sink has no channel")
             .at(section.span)
-            .allowed(format!("channels: {}", usable.declared.join(", ")));
+            .allowed(usable.declared.join(", "));
         checker.report.push(problem.help(help));
         return None;
     };

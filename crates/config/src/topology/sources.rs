@@ -106,7 +106,7 @@ fn channels(
         };
         let problem = Problem::new(Severity::Error, key, "the source has no channels")
             .at(section.span)
-            .allowed(format!("channels: {}", usable.declared.join(", ")));
+            .allowed(usable.declared.join(", "));
         checker.report.push(problem.help(help));
         return Vec::new();
     };
