@@ -1,0 +1,578 @@
+//! The file channel itself.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use flafka_flow::Batch;
+use flafka_flow::channel::{
+    Channel, ChannelError, Lease, OriginRun, Settle, TakeLimit, error_chain,
+};
+use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
+use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
+use flafka_log_store::{
+    AppendStamp, CommitError, Log, LogOptions, Offset, Op, OpOutcome, RealFs, StreamId,
+    StreamSettings, SystemClock,
+};
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::FileChannelConfig;
+use super::records::{decode, encode};
+use super::runs::{Next, Run, Runs};
+
+/// Name of the channel's stream in its log.
+const STREAM: &str = "channel";
+/// Size of the log's journal files.
+const JOURNAL_FILE_BYTES: u64 = 32 << 20;
+/// Bytes read from the disk at once, unless one record batch is larger.
+const READ_BYTES: usize = 2 << 20;
+/// A longer `keep-alive` means for ever; clocks cannot be added up without end.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Makes file channels.
+pub struct FileChannelFactory;
+
+impl ChannelFactory for FileChannelFactory {
+    type Config = FileChannelConfig;
+    const NAMES: TypeNames = TypeNames {
+        alias: Some("file"),
+        also: &[],
+        classes: &["org.apache.flume.channel.file.FileChannel"],
+    };
+
+    fn build(
+        config: FileChannelConfig,
+        context: &BuildContext,
+    ) -> Result<Arc<dyn Channel>, BuildError> {
+        Ok(Arc::new(FileChannel::new(config, context)))
+    }
+
+    fn transaction_capacity(config: &FileChannelConfig) -> Option<usize> {
+        Some(config.transaction_capacity.0)
+    }
+}
+
+/// A channel whose events lie on the disk.
+pub struct FileChannel {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: Arc<str>,
+    context: BuildContext,
+    counters: Arc<Counters>,
+    config: FileChannelConfig,
+    keep_alive: Duration,
+    open: RwLock<Option<Open>>,
+    /// Permits for the events that may still be put.
+    room: Semaphore,
+    /// Events over the capacity, when it was lowered: these acks free no room.
+    over: AtomicUsize,
+    runs: Mutex<Runs>,
+    filled: Notify,
+}
+
+/// The open log.
+#[derive(Clone)]
+struct Open {
+    log: Log,
+    stream: StreamId,
+}
+
+impl FileChannel {
+    /// A channel with `config`, closed.
+    pub fn new(config: FileChannelConfig, context: &BuildContext) -> Self {
+        let counters = context.counters(ComponentKind::Channel, sets::FILE_CHANNEL, true);
+        counters.set(Metric::ChannelCapacity, config.capacity.0 as i64);
+        counters.set(Metric::Closed, 1);
+        let keep_alive = config.keep_alive.0.min(LONGEST_WAIT);
+        Self {
+            shared: Arc::new(Shared {
+                name: context.name().into(),
+                context: context.clone(),
+                counters,
+                keep_alive,
+                open: RwLock::default(),
+                room: Semaphore::new(0),
+                over: AtomicUsize::new(0),
+                runs: Mutex::new(Runs::new(config.cache_bytes.0)),
+                filled: Notify::new(),
+                config,
+            }),
+        }
+    }
+
+    /// As [`FileChannel::new`], waiting for `keep_alive` instead of whole seconds, for tests.
+    #[cfg(test)]
+    fn with_keep_alive(
+        config: FileChannelConfig,
+        context: &BuildContext,
+        keep_alive: Duration,
+    ) -> Self {
+        let mut channel = Self::new(config, context);
+        Arc::get_mut(&mut channel.shared)
+            .expect("not shared yet")
+            .keep_alive = keep_alive;
+        channel
+    }
+}
+
+#[async_trait]
+impl Channel for FileChannel {
+    async fn start(&self) -> Result<(), ChannelError> {
+        let shared = &self.shared;
+        if shared.open().is_ok() {
+            return Ok(());
+        }
+        let opened = shared.open_log().await;
+        let unhealthy = i64::from(opened.is_err());
+        shared.counters.set(Metric::Unhealthy, unhealthy);
+        let open = opened?;
+        shared.fill(&open)?;
+        *shared.open.write().unwrap_or_else(PoisonError::into_inner) = Some(open);
+        shared.counters.set(Metric::Open, 1);
+        shared.counters.set(Metric::Closed, 0);
+        shared.counters.started(shared.context.clock.as_ref());
+        Ok(())
+    }
+
+    async fn put(&self, batch: Batch) -> Result<(), ChannelError> {
+        let count = batch.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        shared
+            .counters
+            .add(Metric::EventPutAttemptCount, count as u64);
+        let open = shared.open()?;
+        shared.reserve(&batch).await?;
+        let stored = shared.store(&open, &batch).await;
+        let first = match stored {
+            Ok(first) => first,
+            Err(error) => {
+                shared.room.add_permits(count);
+                shared.counters.add(Metric::EventPutErrorCount, 1);
+                return Err(error);
+            }
+        };
+        shared.counters.shift(Metric::ChannelSize, count as i64);
+        shared
+            .counters
+            .add(Metric::EventPutSuccessCount, count as u64);
+        shared.runs().add(Run {
+            first,
+            last: first + count as i64 - 1,
+            batch: Some(batch),
+        });
+        shared.filled.notify_one();
+        Ok(())
+    }
+
+    async fn take(&self, limit: TakeLimit) -> Result<Lease, ChannelError> {
+        let shared = &self.shared;
+        shared.counters.add(Metric::EventTakeAttemptCount, 1);
+        let open = shared.open()?;
+        let limit = TakeLimit {
+            events: limit.events.min(shared.config.transaction_capacity.0),
+            ..limit
+        };
+        let deadline = Instant::now() + shared.keep_alive;
+        loop {
+            let filled = shared.filled.notified();
+            let next = shared.runs().next(limit.events, limit.bytes);
+            match next {
+                Next::InMemory(runs) => {
+                    shared.wake_next();
+                    return Ok(lease(shared, runs));
+                }
+                Next::OnDisk(run) => {
+                    let claim = Claim {
+                        shared,
+                        run: Some(run),
+                    };
+                    claim.read(&open).await?;
+                }
+                Next::Nothing => {
+                    if tokio::time::timeout_at(deadline, filled).await.is_err() {
+                        return Ok(Lease::empty());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn stop(&self) -> Result<(), ChannelError> {
+        let shared = &self.shared;
+        let open = shared
+            .open
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(open) = open else { return Ok(()) };
+        shared.counters.set(Metric::Open, 0);
+        shared.counters.set(Metric::Closed, 1);
+        shared.room.forget_permits(Semaphore::MAX_PERMITS);
+        *shared.runs() = Runs::new(shared.config.cache_bytes.0);
+        let closed = open.log.close().await;
+        shared.counters.stopped(shared.context.clock.as_ref());
+        closed.map_err(|error| shared.failed("close the log", true, error))
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.shared.counters
+    }
+}
+
+impl Shared {
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Result<Open, ChannelError> {
+        let open = self
+            .open
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        open.ok_or_else(|| ChannelError::Closed {
+            channel: Arc::clone(&self.name),
+        })
+    }
+
+    fn failed(
+        &self,
+        action: &'static str,
+        retriable: bool,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> ChannelError {
+        ChannelError::Failed {
+            channel: Arc::clone(&self.name),
+            action,
+            retriable,
+            source: source.into(),
+        }
+    }
+
+    async fn open_log(&self) -> Result<Open, ChannelError> {
+        let data_dir = self.config.data_dir(&self.context.home);
+        let options = LogOptions {
+            journal_file_bytes: JOURNAL_FILE_BYTES,
+            checkpoint_interval: self
+                .config
+                .checkpoint_interval
+                .0
+                .max(Duration::from_secs(1)),
+            min_free_bytes: self.config.min_free_bytes(),
+            ..LogOptions::new(self.config.log_dir(&self.context.home))
+        };
+        let opening = tokio::task::spawn_blocking(
+            move || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+                refuse_flume_files(&data_dir)?;
+                Ok(Log::open(
+                    options,
+                    Arc::new(RealFs),
+                    Arc::new(SystemClock::new()),
+                )?)
+            },
+        );
+        let opened = opening
+            .await
+            .map_err(|error| self.failed("open the log", true, error))?;
+        let (log, report) = opened.map_err(|error| self.failed("open the log", true, error))?;
+        info!(
+            channel = &*self.name,
+            ?report,
+            "file channel opened its log"
+        );
+        let settings = StreamSettings {
+            segment_bytes: self.config.segment_bytes(),
+            durability: self.config.durability(),
+            max_batch_bytes: i32::MAX as u32,
+            acked: true,
+            ..StreamSettings::default()
+        };
+        let failed = |error: CommitError| self.failed("create the stream", true, error);
+        let stream = match log.stream(STREAM) {
+            None => log.create_stream(STREAM, settings).await.map_err(failed)?,
+            Some(stream) => {
+                log.update_stream(stream, settings).await.map_err(failed)?;
+                stream
+            }
+        };
+        Ok(Open { log, stream })
+    }
+
+    /// Makes the runs and the room from what the log holds.
+    fn fill(&self, open: &Open) -> Result<(), ChannelError> {
+        let failed = |error: flafka_log_store::ReadError| self.failed("read the log", true, error);
+        let bounds = open.log.bounds(open.stream).map_err(failed)?;
+        let acks = open.log.unacked(open.stream).map_err(failed)?;
+        let mut runs = self.runs();
+        *runs = Runs::new(self.config.cache_bytes.0);
+        let mut size = 0;
+        let mut first = acks.low.0.max(bounds.log_start.0);
+        let end = (bounds.high_watermark, bounds.high_watermark);
+        for (acked_first, acked_last) in acks.acked_ranges.iter().copied().chain([end]) {
+            if first < acked_first.0 {
+                let run = Run {
+                    first,
+                    last: acked_first.0 - 1,
+                    batch: None,
+                };
+                size += run.len();
+                runs.put_back(run);
+            }
+            first = first.max(acked_last.0 + 1);
+        }
+        let capacity = self.config.capacity.0;
+        self.over
+            .store(size.saturating_sub(capacity), Ordering::SeqCst);
+        self.room.forget_permits(Semaphore::MAX_PERMITS);
+        self.room.add_permits(capacity.saturating_sub(size));
+        self.counters.set(Metric::ChannelSize, size as i64);
+        Ok(())
+    }
+
+    /// Takes room for a batch, waiting up to `keep-alive`.
+    async fn reserve(&self, batch: &Batch) -> Result<(), ChannelError> {
+        let events = batch.len();
+        let allowed = self.config.transaction_capacity.0;
+        if events > allowed {
+            return Err(ChannelError::TooManyEvents {
+                channel: Arc::clone(&self.name),
+                events,
+                allowed,
+            });
+        }
+        let permits = u32::try_from(events).unwrap_or(u32::MAX);
+        match tokio::time::timeout(self.keep_alive, self.room.acquire_many(permits)).await {
+            Ok(Ok(permits)) => {
+                permits.forget();
+                Ok(())
+            }
+            _ => Err(ChannelError::Full {
+                channel: Arc::clone(&self.name),
+                events,
+                bytes: batch.total_bytes(),
+                waited: self.keep_alive,
+            }),
+        }
+    }
+
+    /// Appends a batch; returns its first offset.
+    async fn store(&self, open: &Open, batch: &Batch) -> Result<i64, ChannelError> {
+        let batches = encode(batch, self.context.clock.now_ms())
+            .map_err(|error| self.failed("encode events", false, error))?;
+        let append = Op::Append {
+            stream: open.stream,
+            batches,
+            stamp: AppendStamp::AsStream,
+        };
+        let outcomes = open.log.commit(vec![append]).await.map_err(|error| {
+            if let Some(fault) = open.log.failure() {
+                self.counters.set(Metric::Unhealthy, 1);
+                warn!(channel = &*self.name, %fault, "the log has stopped accepting");
+            }
+            self.failed("append to the log", true, error)
+        })?;
+        match outcomes.first() {
+            Some(
+                OpOutcome::Appended { base_offset, .. } | OpOutcome::Duplicate { base_offset, .. },
+            ) => Ok(base_offset.0),
+            _ => Err(self.failed(
+                "append to the log",
+                false,
+                "the log answered without an offset",
+            )),
+        }
+    }
+
+    /// A put wakes one take; a take that leaves events wakes the next.
+    fn wake_next(&self) {
+        if !self.runs().is_empty() {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Gives room back for delivered events.
+    fn free(&self, events: usize) {
+        let over = self
+            .over
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |over| {
+                Some(over.saturating_sub(events))
+            });
+        let over = over.unwrap_or(0);
+        self.room.add_permits(events.saturating_sub(over));
+        self.counters.shift(Metric::ChannelSize, -(events as i64));
+        self.counters
+            .add(Metric::EventTakeSuccessCount, events as u64);
+    }
+}
+
+/// Refuses a directory that holds the log files of a Flume file channel: its events would be
+/// left behind without a word.
+fn refuse_flume_files(data_dir: &Path) -> Result<(), String> {
+    let Ok(entries) = std::fs::read_dir(data_dir) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("log-"));
+        if number.is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        }) {
+            return Err(format!(
+                "{} holds the files of an Apache Flume file channel ({}); importing them is not available in this version: let Flume drain the channel, or set dataDirs to another directory",
+                data_dir.display(),
+                name.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A run on the disk that one take is reading; back in the queue when that take is dropped.
+struct Claim<'s> {
+    shared: &'s Arc<Shared>,
+    run: Option<Run>,
+}
+
+impl Claim<'_> {
+    /// Reads the front of the run; its events and the rest of it are back in the queue afterwards.
+    async fn read(mut self, open: &Open) -> Result<(), ChannelError> {
+        let Some(run) = self.run.clone() else {
+            return Ok(());
+        };
+        let (log, stream) = (open.log.clone(), open.stream);
+        let (first, last) = (run.first, run.last);
+        let reading = tokio::task::spawn_blocking(
+            move || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+                let plan = log.read(stream, Offset(first), READ_BYTES, true)?;
+                Ok(decode(plan.read_to_bytes()?, first, last)?)
+            },
+        );
+        let read = match reading.await {
+            Ok(read) => read,
+            Err(error) => Err(error.into()),
+        };
+        let shared = self.shared;
+        let (batch, next) = read.map_err(|error| {
+            shared.counters.add(Metric::EventTakeErrorCount, 1);
+            shared.failed("read the log", true, error)
+        })?;
+        if batch.is_empty() {
+            let what = format!("offsets {first} to {last} are missing in the log");
+            return Err(shared.failed("read the log", false, what));
+        }
+        self.run = None;
+        let mut runs = shared.runs();
+        if next <= last {
+            let rest = Run {
+                first: next,
+                last,
+                batch: None,
+            };
+            runs.put_back(rest);
+        }
+        runs.put_back(Run {
+            first,
+            last: next - 1,
+            batch: Some(batch),
+        });
+        Ok(())
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.run.take() {
+            self.shared.runs().put_back(run);
+            self.shared.filled.notify_one();
+        }
+    }
+}
+
+fn lease(shared: &Arc<Shared>, runs: Vec<Run>) -> Lease {
+    let mut first_event = 0;
+    let mut origin: Vec<OriginRun> = Vec::with_capacity(runs.len());
+    for run in &runs {
+        match origin.last_mut() {
+            Some(last) if last.last_offset + 1 == run.first => last.last_offset = run.last,
+            _ => origin.push(OriginRun {
+                first_event,
+                log: Arc::clone(&shared.name),
+                partition: 0,
+                first_offset: run.first,
+                last_offset: run.last,
+            }),
+        }
+        first_event += run.len();
+    }
+    let batch = Batch::concat(runs.iter().filter_map(|run| run.batch.clone()).collect());
+    let settle = FileSettle {
+        shared: Arc::clone(shared),
+        runs,
+        origin: origin.clone(),
+    };
+    Lease::new(batch, origin, Box::new(settle))
+}
+
+struct FileSettle {
+    shared: Arc<Shared>,
+    runs: Vec<Run>,
+    origin: Vec<OriginRun>,
+}
+
+#[async_trait]
+impl Settle for FileSettle {
+    async fn commit(self: Box<Self>) -> Result<(), ChannelError> {
+        let shared = Arc::clone(&self.shared);
+        let open = match shared.open() {
+            Ok(open) => open,
+            Err(closed) => {
+                self.rollback();
+                return Err(closed);
+            }
+        };
+        let ack = |run: &OriginRun| Op::Ack {
+            stream: open.stream,
+            first: Offset(run.first_offset),
+            last: Offset(run.last_offset),
+        };
+        let submitted = open
+            .log
+            .submit_each(self.origin.iter().map(ack).collect())
+            .await;
+        shared.free(self.runs.iter().map(Run::len).sum());
+        // The order of submissions is the order in the journal; a lost ack costs a re-read only.
+        tokio::spawn(async move {
+            for outcome in submitted.outcomes().await {
+                if let Err(error) = outcome {
+                    let error = error_chain(&error);
+                    warn!(
+                        channel = &*shared.name,
+                        error, "delivered events were not marked; they come again after a restart"
+                    );
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn rollback(self: Box<Self>) {
+        let mut runs = self.shared.runs();
+        for run in self.runs {
+            runs.put_back(run);
+        }
+        drop(runs);
+        self.shared.filled.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests;

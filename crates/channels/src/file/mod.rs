@@ -1,0 +1,18 @@
+//! The file channel (Flume reference 2.3 `file`, 3.8) on the partition log.
+//!
+//! A put transaction is one or a few record batches v2 in one atomic commit group, acknowledged
+//! after the log's fsync; Flume headers are record headers. What was put stays in memory too,
+//! within a budget, so sinks that keep up never read the disk. A take hands out runs of offsets;
+//! a commit journals an ack of them, in any order. A lost ack costs a re-read, never a loss, so a
+//! commit does not wait for the disk.
+//!
+//! Start-up time does not depend on the backlog, and a change of `capacity` needs no replay.
+//! Flume's own files are a different format: a directory that holds them is refused.
+
+mod channel;
+mod config;
+mod records;
+mod runs;
+
+pub use channel::{FileChannel, FileChannelFactory};
+pub use config::{DurabilitySetting, FileChannelConfig};

@@ -1,0 +1,239 @@
+//! What is waiting in a file channel: runs of offsets in order, with their events in memory or
+//! not.
+//!
+//! Invariant: runs do not overlap; every offset that is stored, not acked and not leased is in
+//! exactly one run. The oldest run is handed out first, so events that were rolled back come
+//! before younger ones.
+
+use std::collections::BTreeMap;
+
+use flafka_flow::Batch;
+
+/// A run of consecutive offsets.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Run {
+    pub(super) first: i64,
+    pub(super) last: i64,
+    /// The events, one for each offset; none means they are on the disk only.
+    pub(super) batch: Option<Batch>,
+}
+
+impl Run {
+    pub(super) fn len(&self) -> usize {
+        usize::try_from(self.last - self.first + 1).unwrap_or(0)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.batch.as_ref().map_or(0, Batch::total_bytes)
+    }
+
+    /// The first `count` offsets, and the rest.
+    fn split(self, count: usize) -> (Run, Option<Run>) {
+        if count >= self.len() {
+            return (self, None);
+        }
+        let middle = self.first + count as i64;
+        let part =
+            |range: std::ops::Range<usize>| self.batch.as_ref().map(|batch| batch.slice(range));
+        let head = Run {
+            first: self.first,
+            last: middle - 1,
+            batch: part(0..count),
+        };
+        let tail = Run {
+            first: middle,
+            last: self.last,
+            batch: part(count..self.len()),
+        };
+        (head, Some(tail))
+    }
+}
+
+/// The waiting runs.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    runs: BTreeMap<i64, Run>,
+    cached: u64,
+    budget: u64,
+}
+
+/// What a take gets.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    /// Runs with their events.
+    InMemory(Vec<Run>),
+    /// A run whose events have to be read.
+    OnDisk(Run),
+    /// Nothing is waiting.
+    Nothing,
+}
+
+impl Runs {
+    /// No runs; at most about `budget` bytes of events stay in memory.
+    pub(super) fn new(budget: u64) -> Self {
+        Self {
+            budget,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Adds a run; its events are forgotten when the budget is used up.
+    pub(super) fn add(&mut self, mut run: Run) {
+        if self.cached.saturating_add(run.bytes()) > self.budget {
+            run.batch = None;
+        }
+        self.put_back(run);
+    }
+
+    /// Adds a run that keeps its events: it was leased, so they are in memory anyhow.
+    pub(super) fn put_back(&mut self, mut run: Run) {
+        if run.batch.is_none() {
+            self.melt(&mut run);
+        }
+        self.cached += run.bytes();
+        self.runs.insert(run.first, run);
+    }
+
+    /// The oldest events: runs in memory up to the limits, or one run on the disk.
+    pub(super) fn next(&mut self, events: usize, bytes: u64) -> Next {
+        let (mut taken, mut room, mut room_bytes) = (Vec::new(), events.max(1), bytes);
+        while let Some(entry) = self.runs.first_entry() {
+            if entry.get().batch.is_none() {
+                if taken.is_empty() {
+                    return Next::OnDisk(entry.remove());
+                }
+                break;
+            }
+            let run = entry.remove();
+            self.cached -= run.bytes();
+            let fitting = fitting(&run, room, room_bytes, taken.is_empty());
+            if fitting == 0 {
+                self.put_back(run);
+                break;
+            }
+            let (head, tail) = run.split(fitting);
+            room -= head.len();
+            room_bytes = room_bytes.saturating_sub(head.bytes());
+            taken.push(head);
+            if let Some(tail) = tail {
+                self.put_back(tail);
+                break;
+            }
+            if room == 0 {
+                break;
+            }
+        }
+        if taken.is_empty() {
+            Next::Nothing
+        } else {
+            Next::InMemory(taken)
+        }
+    }
+
+    /// Joins a run on the disk with its neighbours on the disk, so that a long backlog is one run.
+    fn melt(&mut self, run: &mut Run) {
+        if let Some((_, before)) = self.runs.range(..run.first).next_back()
+            && before.batch.is_none()
+            && before.last + 1 == run.first
+        {
+            run.first = before.first;
+            self.runs.remove(&run.first);
+        }
+        if let Some(after) = self.runs.get(&(run.last + 1))
+            && after.batch.is_none()
+        {
+            let gone = after.first;
+            run.last = after.last;
+            self.runs.remove(&gone);
+        }
+    }
+}
+
+/// How many events of a run fit.
+fn fitting(run: &Run, room: usize, room_bytes: u64, at_least_one: bool) -> usize {
+    let count = run.len().min(room);
+    let Some(batch) = &run.batch else {
+        return count;
+    };
+    if run.bytes() <= room_bytes {
+        return count;
+    }
+    let mut left = room_bytes;
+    let mut fits = 0;
+    for event in batch.iter().take(count) {
+        let size = event.body.len() as u64 + event.headers.encoded().len() as u64;
+        if size > left {
+            break;
+        }
+        left -= size;
+        fits += 1;
+    }
+    fits.max(usize::from(at_least_one))
+}
+
+#[cfg(test)]
+mod tests {
+    use flafka_flow::conformance::numbers;
+
+    use super::*;
+
+    fn in_memory(first: i64, last: i64) -> Run {
+        Run {
+            first,
+            last,
+            batch: Some(numbers(first as usize..last as usize + 1)),
+        }
+    }
+
+    fn on_disk(first: i64, last: i64) -> Run {
+        Run {
+            first,
+            last,
+            batch: None,
+        }
+    }
+
+    fn spans(next: Next) -> Vec<(i64, i64)> {
+        match next {
+            Next::InMemory(runs) => runs.iter().map(|run| (run.first, run.last)).collect(),
+            Next::OnDisk(run) => vec![(run.first, run.last)],
+            Next::Nothing => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn oldest_first_split_and_joined() {
+        let mut runs = Runs::new(1 << 20);
+        runs.add(in_memory(10, 19));
+        runs.add(in_memory(0, 4));
+        assert_eq!(spans(runs.next(8, 1000)), [(0, 4), (10, 12)]);
+        runs.put_back(in_memory(0, 4));
+        assert_eq!(
+            spans(runs.next(100, 1)),
+            [(0, 0)],
+            "one event is always allowed"
+        );
+        assert_eq!(spans(runs.next(100, 3)), [(1, 3)]);
+        assert_eq!(spans(runs.next(100, 1000)), [(4, 4), (13, 19)]);
+        assert!(runs.is_empty() && runs.cached == 0);
+    }
+
+    #[test]
+    fn a_backlog_beyond_the_budget_is_one_run() {
+        let mut runs = Runs::new(12);
+        runs.add(in_memory(0, 9));
+        for first in (10..100).step_by(10) {
+            runs.add(in_memory(first, first + 9));
+        }
+        assert_eq!(spans(runs.next(100, 1000)), [(0, 9)]);
+        assert_eq!(runs.next(100, 1000), Next::OnDisk(on_disk(10, 99)));
+        runs.put_back(on_disk(50, 99));
+        runs.put_back(on_disk(10, 49));
+        assert_eq!(runs.next(100, 1000), Next::OnDisk(on_disk(10, 99)));
+        assert_eq!(runs.next(1, 1), Next::Nothing);
+    }
+}
