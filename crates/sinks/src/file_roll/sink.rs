@@ -7,26 +7,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use flafka_flow::Batch;
-use flafka_flow::channel::{Channel, Lease, TakeLimit};
+use flafka_flow::channel::{Channel, Lease, TakeLimit, error_chain};
 use flafka_flow::clock::Clock;
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::registry::BuildContext;
 use flafka_flow::sink::{Sink, SinkError, Status};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use super::config::FileRollSinkConfig;
 use super::names::FileNames;
-use super::output::{Open, Output, sync_parent};
-use crate::serializers::{EventSerializer, SerializeError};
+use super::output::{Open, Output, OutputError, sync_parent};
 
 /// Leases that wait in the channel are written together up to about this many bytes: one write
 /// (and one sync) for many small transactions.
-const GROUP_BYTES: usize = 1 << 20;
+const GROUP_BYTES: u64 = 1 << 20;
 /// How long a further lease may take to come before the group is written.
 const GROUP_WAIT: Duration = Duration::from_millis(1);
-/// A buffer that one huge batch has grown beyond this is not kept.
-const KEPT_BYTES: usize = 8 * GROUP_BYTES;
 /// Names tried before giving up, when files with these names are there already.
 const NAMES_TRIED: usize = 10_000;
 
@@ -38,8 +35,7 @@ pub(super) struct FileRollSink {
     clock: Arc<dyn Clock>,
     names: FileNames,
     open: Arc<Open>,
-    current: Option<Current>,
-    buffer: Vec<u8>,
+    current: Option<Output>,
     next_roll: Option<Instant>,
 }
 
@@ -54,12 +50,6 @@ impl Drop for Group {
             lease.rollback();
         }
     }
-}
-
-/// The open file and its serializer.
-struct Current {
-    output: Output,
-    serializer: Box<dyn EventSerializer>,
 }
 
 impl FileRollSink {
@@ -77,7 +67,6 @@ impl FileRollSink {
             clock: Arc::clone(&context.clock),
             open: Arc::new(open),
             current: None,
-            buffer: Vec::new(),
             next_roll: None,
         }
     }
@@ -108,7 +97,7 @@ impl Sink for FileRollSink {
     }
 
     async fn process(&mut self) -> Result<Status, SinkError> {
-        self.recover().await?;
+        self.recover().await;
         self.roll_when_due().await?;
         if self.config.empty_files {
             self.ensure_open().await?;
@@ -119,12 +108,11 @@ impl Sink for FileRollSink {
         if first.is_empty() {
             return Ok(Status::Backoff);
         }
-        self.ensure_open().await?;
-        let delivered = self.deliver(first, limit).await;
-        if delivered.is_err() {
+        let mut group = self.gather(first, limit).await;
+        if let Err(error) = self.deliver(&mut group).await {
             self.counters.add(Metric::EventWriteFail, 1);
+            return Err(error);
         }
-        let mut group = delivered?;
         let mut outcome = Ok(Status::Ready);
         while let Some(lease) = group.0.pop_front() {
             let events = lease.batch().len() as u64;
@@ -137,124 +125,95 @@ impl Sink for FileRollSink {
     }
 
     async fn stop(&mut self) -> Result<(), SinkError> {
-        let recovered = self.recover().await;
+        self.recover().await;
         let finished = self.finish().await;
         self.counters.stopped(self.clock.as_ref());
-        recovered.and(finished)
+        finished
     }
 }
 
 impl FileRollSink {
-    /// Writes `first` and the leases that wait behind it; returns them to be committed.
-    async fn deliver(&mut self, first: Lease, limit: TakeLimit) -> Result<Group, SinkError> {
-        self.buffer.clear();
-        self.count_attempt(first.batch());
-        self.serialize_across_files(first.batch().clone()).await?;
+    /// `first` and the leases that wait behind it.
+    async fn gather(&mut self, first: Lease, limit: TakeLimit) -> Group {
         let mut full = first.batch().len() == limit.events;
+        let mut bytes = first.batch().body_bytes();
+        let mut events = first.batch().len() as u64;
         let mut group = Group::default();
         group.0.push_back(first);
-        while full && self.buffer.len() < GROUP_BYTES {
+        while full && bytes < GROUP_BYTES {
             let Ok(Ok(next)) = timeout(GROUP_WAIT, self.channel.take(limit)).await else {
                 break;
             };
             full = next.batch().len() == limit.events;
-            if next.is_empty() || !self.serialize_into_group(next.batch()) {
-                break;
+            bytes += next.batch().body_bytes();
+            events += next.batch().len() as u64;
+            if !next.is_empty() {
+                group.0.push_back(next);
             }
-            self.count_attempt(next.batch());
-            group.0.push_back(next);
         }
-        self.write_out().await?;
-        Ok(group)
+        self.counters.add(Metric::EventDrainAttemptCount, events);
+        group
     }
 
-    fn count_attempt(&self, batch: &Batch) {
-        self.counters
-            .add(Metric::EventDrainAttemptCount, batch.len() as u64);
-    }
-
-    /// Serializes a batch, ending the file and beginning another where the serializer asks for
-    /// it. What is in files that were ended stays there if a later part fails.
-    async fn serialize_across_files(&mut self, mut batch: Batch) -> Result<(), SinkError> {
+    /// Writes the leading leases of the group, at least one; the others are rolled back.
+    async fn deliver(&mut self, group: &mut Group) -> Result<(), SinkError> {
+        let mut batches: Vec<Batch> = group.0.iter().map(|lease| lease.batch().clone()).collect();
         loop {
             self.ensure_open().await?;
-            let Some(current) = &mut self.current else {
+            let Some(output) = &mut self.current else {
                 continue;
             };
-            let count = current.serializer.fitting(&batch);
-            let fitting = batch.slice(0..count);
-            let path = current.output.path();
-            let written = current.serializer.write(&fitting, &mut self.buffer);
-            written.map_err(|error| unwritable(path, error))?;
-            if count == batch.len() {
+            let outcome = output.append(batches.clone(), self.config.fsync).await;
+            let appended = match outcome {
+                Ok(appended) => appended,
+                Err(error) => return Err(self.failed("write to", error)),
+            };
+            output.commit();
+            if appended.batches > 0 {
+                while group.0.len() > appended.batches {
+                    // Dropped, it rolls back.
+                    group.0.pop_back();
+                }
                 return Ok(());
             }
-            batch = batch.slice(count..batch.len());
-            self.write_out().await?;
+            // The first batch needs another file for its rest. What is in this one stays there
+            // if the rest fails, and comes again.
+            batches.truncate(1);
+            if let Some(first) = batches.first_mut() {
+                *first = first.slice(appended.events..first.len());
+            }
             self.finish().await?;
         }
     }
 
-    /// Adds a batch to what is to be written; false, with the buffer as before, when it has to
-    /// be dealt with on its own.
-    fn serialize_into_group(&mut self, batch: &Batch) -> bool {
-        let Some(current) = &mut self.current else {
-            return false;
-        };
-        let before = self.buffer.len();
-        let fits = current.serializer.fitting(batch) == batch.len();
-        let written = fits && current.serializer.write(batch, &mut self.buffer).is_ok();
-        if !written {
-            self.buffer.truncate(before);
-        }
-        written
-    }
-
-    /// Writes the buffer to the current file.
-    async fn write_out(&mut self) -> Result<(), SinkError> {
-        let Some(current) = &mut self.current else {
-            return Ok(());
-        };
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let outcome = current
-            .output
-            .append(&mut self.buffer, self.config.fsync)
-            .await;
-        if self.buffer.capacity() > KEPT_BYTES {
-            self.buffer = Vec::new();
-        }
-        match outcome {
-            Ok(()) => {
-                current.output.commit();
-                Ok(())
-            }
-            Err(error) => {
-                let object = current.output.path().display().to_string();
-                if !current.output.is_usable() {
-                    self.current = None;
-                    self.counters.add(Metric::ConnectionFailedCount, 1);
-                }
-                Err(SinkError::retriable("write to", object, error))
-            }
-        }
-    }
-
-    /// Undoes what a dropped call has left in the current file.
-    async fn recover(&mut self) -> Result<(), SinkError> {
-        let Some(current) = &mut self.current else {
-            return Ok(());
-        };
-        if let Err(error) = current.output.recover().await {
-            let path = current.output.path().display();
-            warn!(file = %path, %error, "cannot cut the file back; going on in a new one");
-        }
-        if !current.output.is_usable() {
+    /// The error of the current file, which is given up when it cannot be used any more.
+    fn failed(&mut self, action: &'static str, error: OutputError) -> SinkError {
+        let path = self.current.as_ref().map(Output::path);
+        let object = path.unwrap_or(Path::new("")).display().to_string();
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|output| !output.is_usable())
+        {
             self.current = None;
             self.counters.add(Metric::ConnectionFailedCount, 1);
         }
-        Ok(())
+        sink_error(action, object, error)
+    }
+
+    /// Undoes what a dropped call has left in the current file.
+    async fn recover(&mut self) {
+        let Some(output) = &mut self.current else {
+            return;
+        };
+        if let Err(error) = output.recover().await {
+            let error = self.failed("cut back", error);
+            let error = error_chain(&error);
+            warn!(error, "an unfinished write is left in a file");
+        } else if !output.is_usable() {
+            self.current = None;
+            self.counters.add(Metric::ConnectionFailedCount, 1);
+        }
     }
 
     async fn roll_when_due(&mut self) -> Result<(), SinkError> {
@@ -270,30 +229,18 @@ impl FileRollSink {
 
     /// Ends and closes the current file.
     async fn finish(&mut self) -> Result<(), SinkError> {
-        let Some(mut current) = self.current.take() else {
+        let Some(mut output) = self.current.take() else {
             return Ok(());
         };
-        let path = current.output.path().to_owned();
-        self.buffer.clear();
-        let mut outcome = current
-            .serializer
-            .end(&mut self.buffer)
-            .map_err(|error| unwritable(&path, error));
-        if outcome.is_ok() && !self.buffer.is_empty() {
-            let written = current
-                .output
-                .append(&mut self.buffer, self.config.fsync)
-                .await;
-            outcome = written
-                .map_err(|error| SinkError::retriable("finish", path.display().to_string(), error));
-        }
-        current.output.close().await;
+        let outcome = output.end(self.config.fsync).await;
+        let object = output.path().display().to_string();
+        output.close().await;
         let metric = match outcome {
             Ok(()) => Metric::ConnectionClosedCount,
             Err(_) => Metric::ConnectionFailedCount,
         };
         self.counters.add(metric, 1);
-        outcome
+        outcome.map_err(|error| sink_error("finish", object, error))
     }
 
     async fn ensure_open(&mut self) -> Result<(), SinkError> {
@@ -310,25 +257,15 @@ impl FileRollSink {
         Ok(())
     }
 
-    async fn open_next(&mut self) -> Result<Current, SinkError> {
-        let output = self.create().await?;
-        let path = output.path().to_owned();
-        let mut current = Current {
-            serializer: self.config.serializer.build(),
-            output,
-        };
-        let mut beginning = Vec::new();
-        let begun = current.serializer.begin(&mut beginning);
-        begun.map_err(|error| unwritable(&path, error))?;
-        if !beginning.is_empty() {
-            let written = current.output.append(&mut beginning, false).await;
-            written.map_err(|error| {
-                SinkError::retriable("begin", path.display().to_string(), error)
-            })?;
-            current.output.commit();
+    async fn open_next(&mut self) -> Result<Output, SinkError> {
+        let mut output = self.create().await?;
+        let begun = output.begin().await;
+        let object = output.path().display().to_string();
+        if let Err(error) = begun {
+            return Err(sink_error("begin", object, error));
         }
-        info!(file = %path.display(), "opened a file");
-        Ok(current)
+        debug!(file = object, "opened a file");
+        Ok(output)
     }
 
     /// Creates the next file whose name is free.
@@ -344,7 +281,7 @@ impl FileRollSink {
                 Ok::<_, std::io::Error>(medium)
             });
             match created.await.unwrap_or_else(|panic| Err(panic.into())) {
-                Ok(medium) => return Ok(Output::new(path, medium)),
+                Ok(medium) => return Ok(Output::new(path, medium, &self.config.serializer)),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     let object = path.display().to_string();
@@ -358,8 +295,11 @@ impl FileRollSink {
     }
 }
 
-fn unwritable(path: &Path, error: SerializeError) -> SinkError {
-    SinkError::fatal("serialize events for", path.display().to_string(), error)
+fn sink_error(action: &'static str, object: String, error: OutputError) -> SinkError {
+    match error {
+        OutputError::Io(error) => SinkError::retriable(action, object, error),
+        OutputError::Serialize(error) => SinkError::fatal(action, object, error),
+    }
 }
 
 /// The first mark after `now`; marks passed in between count as one. `None` = never.

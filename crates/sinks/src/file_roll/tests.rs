@@ -424,3 +424,86 @@ fn the_serializer_has_keys_of_its_own() {
     let (config, problems) = read(&[("sink.serializer", "com.example.Mine$Builder")]);
     assert!(config.is_none() && problems.len() == 1, "{problems:?}");
 }
+
+#[tokio::test]
+async fn another_schema_begins_another_file_and_a_bad_body_blocks_alone() {
+    let setup = Setup::new();
+    let channel = TestChannel::new();
+    let event = |schema: &str, body: &[u8]| Event {
+        headers: flafka_flow::Headers::single("flume.avro.schema.literal", schema),
+        body: body.to_vec().into(),
+    };
+    let (int, text) = (r#""int""#, r#""string""#);
+    channel.fill([event(int, &[2]), event(int, &[4]), event(text, &[2, b'a'])]);
+    channel.fill([event(text, &[2, b'b']), event(int, &[6]), event(int, &[])]);
+    let settings = [
+        (
+            "sink.serializer",
+            "org.apache.flume.sink.hdfs.AvroEventSerializer$Builder",
+        ),
+        ("sink.batchSize", "5"),
+    ];
+    let mut sink = setup.sink(channel.clone(), &settings);
+    sink.start().await.expect("starts");
+    sink.process().await.expect("five are fine");
+    assert_eq!(channel.committed().len(), 5);
+    let error = sink.process().await.expect_err("no datum");
+    assert!(!error.is_retriable(), "{error}");
+    assert_eq!(channel.remaining(), 1);
+    sink.stop().await.expect("stops");
+    let mut blocks = Vec::new();
+    let mut paths: Vec<_> = std::fs::read_dir(setup.directory.path())
+        .expect("there")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    paths.sort();
+    for path in paths {
+        let file = File::open(path).expect("there");
+        let mut reader =
+            flafka_avro_wire::container::ContainerReader::open(file, 1 << 20).expect("Avro");
+        let block = reader.next_block().expect("sound").expect("a block");
+        blocks.push((reader.header().schema.clone(), block.data));
+    }
+    let expected = [
+        (int.to_owned(), vec![2, 4]),
+        (text.to_owned(), vec![2, b'a', 2, b'b']),
+        (int.to_owned(), vec![6]),
+    ];
+    assert_eq!(blocks, expected);
+}
+
+#[tokio::test]
+async fn a_first_write_that_fails_does_not_cost_the_head_of_the_file() {
+    for serializer in [
+        "AVRO_EVENT",
+        "org.apache.flume.sink.hdfs.AvroEventSerializer$Builder",
+    ] {
+        let setup = Setup::new();
+        let channel = TestChannel::new();
+        channel.fill([Event {
+            headers: flafka_flow::Headers::single("flume.avro.schema.literal", r#""int""#),
+            body: vec![2].into(),
+        }]);
+        let mut sink = setup.sink(channel.clone(), &[("sink.serializer", serializer)]);
+        sink.start().await.expect("starts");
+        setup.faults.set(WRITES_STOP_HALFWAY);
+        sink.process().await.expect_err("fails");
+        setup.faults.set(FINE);
+        sink.process().await.expect("works");
+        sink.stop().await.expect("stops");
+        let mut datums = 0;
+        for entry in std::fs::read_dir(setup.directory.path()).expect("there") {
+            let bytes = std::fs::read(entry.expect("readable").path()).expect("readable");
+            if bytes.is_empty() {
+                continue;
+            }
+            let mut reader =
+                flafka_avro_wire::container::ContainerReader::open(&bytes[..], 1 << 20)
+                    .expect("Avro");
+            while let Some(block) = reader.next_block().expect("sound") {
+                datums += block.datums;
+            }
+        }
+        assert_eq!(datums, 1, "{serializer}");
+    }
+}

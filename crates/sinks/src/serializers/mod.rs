@@ -5,17 +5,63 @@
 //! reader can stop, so a file that is cut there is whole.
 
 use flafka_flow::registry::{Description, TypeNames};
-use flafka_flow::settings::{BadValue, Field, Reader, Setting, Settings, nearest};
+use flafka_flow::settings::{BadValue, Field, Reader, Setting, nearest};
 use flafka_flow::{Batch, Headers};
 use thiserror::Error;
 
+mod avro;
+mod schema_source;
 mod text;
 
+use std::path::PathBuf;
+
+pub use avro::{AvroBodyConfig, AvroEventConfig, Compression};
+use flafka_avro_wire::schema::{DatumError, SchemaError};
 pub use text::{HeaderAndTextConfig, TextConfig};
 
 /// Why events could not be serialized.
 #[derive(Debug, Error)]
-pub enum SerializeError {}
+pub enum SerializeError {
+    /// An event begins a file and nobody says what its schema is.
+    #[error(
+        "no schema is known: the event has no header `flume.avro.schema.url` or `flume.avro.schema.literal`, and `schemaURL` is not set"
+    )]
+    NoSchema,
+    /// The schema lies where we cannot read.
+    #[error(
+        "schemas are read from local files only (`file:///…` or an absolute path), not from `{url}`"
+    )]
+    SchemaAddress {
+        /// The address.
+        url: String,
+    },
+    /// The schema's file cannot be read.
+    #[error("read the schema {}", path.display())]
+    ReadSchema {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The schema is absurdly large.
+    #[error("the schema has more than a megabyte")]
+    SchemaTooLarge,
+    /// The schema is none.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The body of an event is no datum of the file's schema.
+    #[error("the body of an event is no datum of the schema")]
+    NotADatum(#[from] DatumError),
+    /// The body of an event goes on behind the datum.
+    #[error("the body of an event has {body} bytes, and its datum ends after {datum} bytes")]
+    MoreThanADatum {
+        /// Bytes of the datum.
+        datum: usize,
+        /// Bytes of the body.
+        body: usize,
+    },
+}
 
 /// Writes the events of one file.
 pub trait EventSerializer: Send {
@@ -25,7 +71,8 @@ pub trait EventSerializer: Send {
     /// When the file cannot be begun.
     fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), SerializeError>;
 
-    /// How many leading events of `batch` may stand in this file; the others need a new one.
+    /// How many leading events of `batch` may stand in this file; the others need a new one. At
+    /// least one in a file without events.
     fn fitting(&self, batch: &Batch) -> usize {
         batch.len()
     }
@@ -51,6 +98,10 @@ pub enum SerializerConfig {
     Text(TextConfig),
     /// `HEADER_AND_TEXT`.
     HeaderAndText(HeaderAndTextConfig),
+    /// `AVRO_EVENT`.
+    AvroEvent(AvroEventConfig),
+    /// The Avro serializer of Flume's hdfs package.
+    AvroBody(AvroBodyConfig),
 }
 
 const TEXT: TypeNames = TypeNames {
@@ -63,11 +114,23 @@ const HEADER_AND_TEXT: TypeNames = TypeNames {
     also: &[],
     classes: &["org.apache.flume.serialization.HeaderAndBodyTextEventSerializer$Builder"],
 };
+const AVRO_EVENT: TypeNames = TypeNames {
+    alias: Some("AVRO_EVENT"),
+    also: &[],
+    classes: &["org.apache.flume.serialization.FlumeEventAvroEventSerializer$Builder"],
+};
+const AVRO_BODY: TypeNames = TypeNames {
+    alias: None,
+    also: &["avro_body"],
+    classes: &["org.apache.flume.sink.hdfs.AvroEventSerializer$Builder"],
+};
 
 /// Every serializer.
 pub const SERIALIZERS: &[Description] = &[
     Description::of::<TextConfig>(TEXT),
     Description::of::<HeaderAndTextConfig>(HEADER_AND_TEXT),
+    Description::of::<AvroEventConfig>(AVRO_EVENT),
+    Description::of::<AvroBodyConfig>(AVRO_BODY),
 ];
 
 impl Default for SerializerConfig {
@@ -84,6 +147,8 @@ impl SerializerConfig {
         match self {
             Self::Text(config) => Box::new(text::TextSerializer::new(config)),
             Self::HeaderAndText(config) => Box::new(text::HeaderAndTextSerializer::new(config)),
+            Self::AvroEvent(config) => Box::new(avro::AvroEventSerializer::new(config)),
+            Self::AvroBody(config) => Box::new(avro::AvroBodySerializer::new(config)),
         }
     }
 
@@ -92,24 +157,24 @@ impl SerializerConfig {
         match self {
             Self::Text(_) => TEXT,
             Self::HeaderAndText(_) => HEADER_AND_TEXT,
+            Self::AvroEvent(_) => AVRO_EVENT,
+            Self::AvroBody(_) => AVRO_BODY,
         }
     }
 
-    /// Reads the settings of the serializer called `name` from below `prefix`.
-    fn named(reader: &mut Reader<'_>, name: &str, prefix: &str) -> Option<Result<Self, ()>> {
-        fn read<C: Settings>(
-            reader: &mut Reader<'_>,
-            prefix: &str,
-            make: fn(C) -> SerializerConfig,
-        ) -> Result<SerializerConfig, ()> {
-            reader.below(prefix).map(make).ok_or(())
-        }
-        let known = SERIALIZERS
-            .iter()
-            .find(|serializer| serializer.names.matches(name))?;
-        Some(match known.names.alias {
-            Some("TEXT") => read(reader, prefix, Self::Text),
-            _ => read(reader, prefix, Self::HeaderAndText),
+    /// Reads the settings of the serializer called `name` from below `prefix`; `None` when there
+    /// is no such serializer, the inner one when its settings are not valid.
+    fn named(reader: &mut Reader<'_>, name: &str, prefix: &str) -> Option<Option<Self>> {
+        Some(if TEXT.matches(name) {
+            reader.below(prefix).map(Self::Text)
+        } else if HEADER_AND_TEXT.matches(name) {
+            reader.below(prefix).map(Self::HeaderAndText)
+        } else if AVRO_EVENT.matches(name) {
+            reader.below(prefix).map(Self::AvroEvent)
+        } else if AVRO_BODY.matches(name) {
+            reader.below(prefix).map(Self::AvroBody)
+        } else {
+            return None;
         })
     }
 }
@@ -142,7 +207,7 @@ impl Setting for SerializerConfig {
         let shown = default.unwrap_or_default();
         let name = named.unwrap_or(shown.names().main());
         match Self::named(reader, name, &format!("{}.", field.key)) {
-            Some(config) => config.ok(),
+            Some(config) => config,
             None => {
                 let known = SERIALIZERS.iter().map(|known| known.names.main());
                 let message = match nearest(name, known) {
