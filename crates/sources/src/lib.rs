@@ -6,6 +6,7 @@
 pub mod charset;
 mod durable_file;
 pub mod exec;
+pub mod http;
 mod listen;
 mod name_pattern;
 pub mod netcat;
@@ -13,16 +14,21 @@ mod read_buffer;
 mod retry;
 pub mod seq;
 pub mod tail_dir;
+pub mod tls;
 
-use flafka_flow::registry::SourceEntry;
+use flafka_flow::registry::{Description, SourceEntry};
 
 /// Every source of this crate.
 pub const SOURCES: &[SourceEntry] = &[
     SourceEntry::of::<exec::ExecSourceFactory>(),
+    SourceEntry::of::<http::HttpSourceFactory>(),
     SourceEntry::of::<netcat::NetcatSourceFactory>(),
     SourceEntry::of::<seq::SeqSourceFactory>(),
     SourceEntry::of::<tail_dir::TaildirSourceFactory>(),
 ];
+
+/// Every request handler of the http source.
+pub const HANDLERS: &[Description] = http::HANDLERS;
 
 #[cfg(test)]
 mod tests {
