@@ -84,9 +84,6 @@ impl LogServer {
     /// # Errors
     /// There are none.
     pub fn segments(&self, topic: &str, partition: i32) -> Result<Vec<PathBuf>> {
-        // Kafka's folder is `topic-0`, the embedded log's `topic/0`.
-        let kafka = format!("{topic}-{partition}");
-        let ours = Path::new(topic).join(partition.to_string());
         let mut found = Vec::new();
         let mut folders = vec![self.data.clone()];
         while let Some(folder) = folders.pop() {
@@ -96,8 +93,10 @@ impl LogServer {
                 let path = entry.context("read a directory entry")?.path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if path.extension().is_some_and(|ext| ext == "log")
-                    && (folder.ends_with(&kafka) || folder.ends_with(&ours))
+                } else if path
+                    .extension()
+                    .is_some_and(|end| end == "log" || end == "seg")
+                    && is_partition_folder(&folder, topic, partition)
                 {
                     found.push(path);
                 }
@@ -123,6 +122,28 @@ impl LogServer {
             .expect("nothing panics with the process locked");
         process.terminate(Duration::from_secs(30)).map(drop)
     }
+}
+
+/// Whether segments of the partition lie in `folder`: Kafka's `topic-0`, the embedded log's `topic_topic_0.<stream id>`.
+fn is_partition_folder(folder: &Path, topic: &str, partition: i32) -> bool {
+    let name = folder
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    let ours: String = format!("topic/{topic}/{partition}")
+        .chars()
+        .map(plain)
+        .collect();
+    let stream = name
+        .rsplit_once('.')
+        .filter(|(_, id)| id.parse::<u32>().is_ok());
+    name == format!("{topic}-{partition}") || stream.is_some_and(|(stream, _)| stream == ours)
 }
 
 impl Subject for LogServer {
