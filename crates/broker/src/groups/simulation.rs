@@ -109,8 +109,8 @@ impl World {
             rebalance_timeout: REBALANCE,
             protocol_type: StrBytes::from_static_str("consumer"),
             protocols: vec![Protocol { name, metadata }],
-            requires_member_id: index % 3 != 0,
-            can_skip_assignment: index % 2 == 0,
+            requires_member_id: !index.is_multiple_of(3),
+            can_skip_assignment: index.is_multiple_of(2),
         };
         let mut effects = Vec::new();
         self.group.join(self.now, ticket, request, &mut effects);

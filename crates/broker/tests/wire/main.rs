@@ -8,6 +8,7 @@
 mod admin;
 mod consume;
 mod every_api;
+mod groups;
 mod hostile;
 mod produce;
 mod restart;
