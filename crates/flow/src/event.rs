@@ -183,6 +183,7 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Headers {
 }
 
 /// Walks a set of headers.
+#[derive(Clone)]
 pub struct HeadersIter<'a> {
     encoded: &'a [u8],
     at: usize,
@@ -236,10 +237,18 @@ impl HeadersBuilder {
         self.find(name).is_some()
     }
 
-    /// The finished set; the builder is empty afterwards.
+    /// A builder with room for `bytes` of encoded headers. Sets that are finished one after the
+    /// other share that room, so many small sets are one allocation.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            encoded: BytesMut::with_capacity(bytes),
+        }
+    }
+
+    /// The finished set; the builder is empty afterwards and keeps its unused room.
     pub fn finish(&mut self) -> Headers {
         Headers {
-            encoded: std::mem::take(&mut self.encoded).freeze(),
+            encoded: self.encoded.split().freeze(),
         }
     }
 
@@ -356,6 +365,17 @@ mod tests {
         assert_eq!(pairs, [("a", "a longer value"), ("b", "2")]);
         assert_eq!(headers.without("a").get("a"), None);
         assert_eq!(headers.with("c", "3").len(), 3);
+    }
+
+    #[test]
+    fn sets_of_one_builder_share_its_room() {
+        let mut builder = HeadersBuilder::with_capacity(64);
+        let first = builder.set("a", "1").finish();
+        let second = builder.set("b", "2").finish();
+        assert_eq!((first.get("a"), first.len()), (Some("1"), 1));
+        assert_eq!((second.get("b"), second.len()), (Some("2"), 1));
+        let end = first.encoded().as_ptr_range().end;
+        assert_eq!(second.encoded().as_ptr(), end);
     }
 
     #[test]

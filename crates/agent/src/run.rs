@@ -1,0 +1,203 @@
+//! Runs a built agent: starts channels, sinks, sources; stops them in the order that loses
+//! nothing (Flume reference 1.7, with deadlines).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flafka_flow::channel::{Channel, ChannelError, error_chain};
+use flafka_flow::counters::Metric;
+use flafka_flow::lifecycle::Lifecycle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::build::{Agent, ChannelPart};
+use crate::health::{ComponentState, HealthBoard};
+use crate::supervise::Supervised;
+use crate::{sink_runner, source_runner};
+
+/// How long each step of a stop may take before it is forced.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For sources to finish what they have accepted.
+    pub sources: Duration,
+    /// For sinks to drain channels that forget their events when the process ends.
+    pub drain: Duration,
+    /// For sinks to finish their batch and close their files.
+    pub sinks: Duration,
+    /// For channels to close.
+    pub channels: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            sources: Duration::from_secs(10),
+            drain: Duration::from_secs(20),
+            sinks: Duration::from_secs(20),
+            channels: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Agent {
+    /// Runs until `stop` is cancelled, and then stops in order. Components that fail are tried
+    /// again; their state is on the health board.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self {
+            name,
+            channels,
+            sources,
+            sinks,
+            source_lifecycle,
+            sink_lifecycle,
+            options,
+        } = self;
+        info!(agent = name, "agent starts");
+        start_channels(&channels, &options.board, &stop).await;
+        let mut running = JoinSet::new();
+        for part in sinks.into_iter().filter(|_| !stop.is_cancelled()) {
+            let supervised = supervised(part.name, &options.board, &sink_lifecycle);
+            running.spawn(sink_runner::run(supervised, part.first, part.rebuild));
+        }
+        let mut feeding = JoinSet::new();
+        for part in sources.into_iter().filter(|_| !stop.is_cancelled()) {
+            let supervised = supervised(part.name, &options.board, &source_lifecycle);
+            feeding.spawn(source_runner::run(
+                supervised,
+                part.first,
+                part.rebuild,
+                part.context,
+                part.pauses,
+            ));
+        }
+        stop.cancelled().await;
+        info!(agent = name, "agent stops");
+        let deadlines = options.deadlines;
+        source_lifecycle.stop();
+        end(
+            &name,
+            "sources",
+            deadlines.sources,
+            &mut feeding,
+            &source_lifecycle,
+        )
+        .await;
+        drain(&name, &channels, deadlines.drain).await;
+        sink_lifecycle.stop();
+        end(
+            &name,
+            "sinks",
+            deadlines.sinks,
+            &mut running,
+            &sink_lifecycle,
+        )
+        .await;
+        stop_channels(&channels, &options.board, deadlines.channels).await;
+        info!(agent = name, "agent stopped");
+    }
+}
+
+fn supervised(name: String, board: &HealthBoard, lifecycle: &Lifecycle) -> Supervised {
+    Supervised {
+        name,
+        board: board.clone(),
+        lifecycle: lifecycle.clone(),
+    }
+}
+
+/// Opens all channels, each tried again until it opens or the agent is asked to stop.
+async fn start_channels(channels: &[ChannelPart], board: &HealthBoard, stop: &CancellationToken) {
+    let mut starting = JoinSet::new();
+    for part in channels {
+        let lifecycle = Lifecycle::new();
+        let supervised = supervised(part.name.clone(), board, &lifecycle);
+        let (channel, stop) = (Arc::clone(&part.channel), stop.clone());
+        starting.spawn(async move {
+            let opened = supervised.keep_alive(|| open(Arc::clone(&channel)));
+            tokio::select! {
+                () = opened => supervised.running(),
+                () = stop.cancelled() => lifecycle.stop(),
+            }
+        });
+    }
+    while starting.join_next().await.is_some() {}
+}
+
+async fn open(channel: Arc<dyn Channel>) -> Result<(), ChannelError> {
+    channel.start().await
+}
+
+/// Waits for the tasks of one step; forces them after the deadline.
+async fn end(
+    agent: &str,
+    what: &str,
+    deadline: Duration,
+    tasks: &mut JoinSet<()>,
+    lifecycle: &Lifecycle,
+) {
+    let ended = within(deadline, async {
+        while tasks.join_next().await.is_some() {}
+        lifecycle.drained().await;
+    });
+    if !ended.await {
+        warn!(
+            agent,
+            what,
+            ?deadline,
+            "did not end in time and is cut off; leases go back to their channels"
+        );
+        tasks.shutdown().await;
+    }
+}
+
+async fn within(deadline: Duration, work: impl Future<Output = ()>) -> bool {
+    tokio::time::timeout(deadline, work).await.is_ok()
+}
+
+/// Lets the sinks empty the channels that forget, as long as they get anywhere.
+async fn drain(agent: &str, channels: &[ChannelPart], deadline: Duration) {
+    const LOOK: Duration = Duration::from_millis(20);
+    let left = || -> i64 {
+        let forgetful = channels.iter().filter(|part| !part.channel.is_durable());
+        forgetful
+            .map(|part| {
+                part.channel.refresh();
+                part.channel.counters().get(Metric::ChannelSize)
+            })
+            .sum()
+    };
+    let emptied = within(deadline, async {
+        while left() > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    if !emptied.await {
+        warn!(
+            agent,
+            events = left(),
+            ?deadline,
+            "memory channels were not emptied in time; their events are lost"
+        );
+    }
+}
+
+async fn stop_channels(channels: &[ChannelPart], board: &HealthBoard, deadline: Duration) {
+    for part in channels {
+        match tokio::time::timeout(deadline, part.channel.stop()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(
+                channel = part.name,
+                error = error_chain(&error),
+                "channel did not close cleanly"
+            ),
+            Err(_) => warn!(
+                channel = part.name,
+                ?deadline,
+                "channel did not close in time; it recovers at the next start"
+            ),
+        }
+        board.set(&part.name, ComponentState::Stopped);
+    }
+}
