@@ -168,6 +168,27 @@ impl BatchProducer {
         outcome.and(answered)
     }
 
+    /// How many partitions a topic has; `None` when the cluster does not say within five
+    /// seconds. Asking may create the topic, where the cluster allows it.
+    pub async fn partition_count(&self, topic: &str) -> Option<i32> {
+        const DEADLINE: Duration = Duration::from_secs(5);
+        let (client, topic) = (Arc::clone(&self.client), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            let metadata = client
+                .client()
+                .fetch_metadata(Some(&topic), DEADLINE)
+                .ok()?;
+            let found = metadata
+                .topics()
+                .iter()
+                .find(|known| known.name() == topic)?;
+            i32::try_from(found.partitions().len())
+                .ok()
+                .filter(|count| *count > 0)
+        });
+        asked.await.ok().flatten()
+    }
+
     /// Waits up to `deadline` for what is still under way.
     pub async fn close(self, deadline: Duration) {
         let client = self.client;

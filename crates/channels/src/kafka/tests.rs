@@ -1,0 +1,78 @@
+//! The kafka channel against librdkafka's mock cluster; real clusters are under `tests/real/`.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use flafka_flow::Event;
+use flafka_flow::conformance::channel::{Promises, suite};
+use flafka_flow::conformance::doubles::build_context;
+use flafka_flow::settings::{Report, Section, Settings};
+use rdkafka::mocking::MockCluster;
+
+use super::*;
+
+fn channel(bootstrap: &str, topic: &str, more: &[(&str, &str)]) -> Arc<dyn Channel> {
+    let own = [
+        ("kafka.bootstrap.servers", bootstrap),
+        ("kafka.topic", topic),
+        ("kafka.consumer.group.id", topic),
+        ("kafka.pollTimeout", "100"),
+    ];
+    let section = Section::of(
+        "a1.channels.c1",
+        own.into_iter().chain(more.iter().copied()),
+    );
+    let mut report = Report::new();
+    let config = KafkaChannelConfig::from_section(&section, &mut report);
+    let config = config.unwrap_or_else(|| panic!("{report:?}"));
+    KafkaChannelFactory::build(config, &build_context("c1")).expect("built")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms_on_one_partition() {
+    let cluster = MockCluster::new(1).expect("mock cluster");
+    let bootstrap = cluster.bootstrap_servers();
+    let topics = AtomicU32::new(0);
+    let promises = Promises {
+        capacity: None,
+        ordered: true,
+        durable: true,
+        concurrent_leases: true,
+    };
+    suite(promises, async || {
+        let topic = format!("channel-{}", topics.fetch_add(1, Ordering::Relaxed));
+        cluster.create_topic(&topic, 1, 1).expect("topic");
+        channel(&bootstrap, &topic, &[])
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_header_that_is_no_number_fails_the_put() {
+    let cluster = MockCluster::new(1).expect("mock cluster");
+    cluster.create_topic("t", 3, 1).expect("topic");
+    let channel = channel(
+        &cluster.bootstrap_servers(),
+        "t",
+        &[("partitionIdHeader", "p"), ("defaultPartitionId", "1")],
+    );
+    channel.start().await.expect("start");
+    let event = |partition: &str| Event {
+        headers: Headers::single("p", partition),
+        body: "x".into(),
+    };
+    let refused = channel.put(Batch::from_events([event("one")])).await;
+    assert!(refused.is_err_and(|error| !error.is_retriable() && error.chain().contains("\"one\"")));
+    channel
+        .put(Batch::from_events([event("2"), Event::new("y")]))
+        .await
+        .expect("put");
+    let mut origins = Vec::new();
+    while origins.len() < 2 {
+        let lease = channel.take(TakeLimit::events(10)).await.expect("take");
+        origins.extend(lease.origin().iter().map(|run| run.partition));
+        lease.commit().await.expect("commit");
+    }
+    origins.sort_unstable();
+    assert_eq!(origins, [1, 2]);
+    channel.stop().await.expect("stop");
+}
