@@ -1,0 +1,258 @@
+//! `flafka agent`: Flume's `flume-ng agent`, with the configuration checked first and watched.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use flafka_config::topology::AgentConfig;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::check::{Checked, check};
+use super::kafka::runtime;
+use super::running::{Definitions, Shown, run_agents, serve_monitoring, stop_on_signals};
+use crate::arguments::{AgentOptions, ConfigurationOptions, JavaOptions};
+use crate::exit::{Ending, Outcome, say};
+use crate::logging;
+
+pub(crate) fn run(mut options: AgentOptions) -> Outcome {
+    let definitions = Definitions::parse(&options.configuration.properties)?;
+    logging::start(definitions.root_logger());
+    refuse_java(&options.java)?;
+    if options.configuration.files.is_empty() && options.configuration.uris.is_empty() {
+        bail!("no configuration: give a file with -f FILE");
+    }
+    fall_back_to_backup(&mut options)?;
+    let Checked::Good(agents) = check(&options.configuration, Some(&options.name))? else {
+        return Ok(Ending::BadConfiguration);
+    };
+    let agent = only(agents, &options.name)?;
+    if options.dryrun {
+        return describe(&agent);
+    }
+    write_backup(&options)?;
+    runtime()?.block_on(run_until_stopped(&options, &definitions, agent))
+}
+
+async fn run_until_stopped(
+    options: &AgentOptions,
+    definitions: &Definitions,
+    agent: AgentConfig,
+) -> Outcome {
+    let stop = stop_on_signals()?;
+    let shown = Shown::default();
+    serve_monitoring(definitions, &shown, &stop).await?;
+    let mut agent = agent;
+    let mut seen = newest(&options.configuration.files);
+    loop {
+        let round = stop.child_token();
+        let current = [agent.clone()];
+        let running = run_agents(&current, &shown, &round);
+        let changed = watch(options, &mut seen, &stop);
+        tokio::pin!(running, changed);
+        let next = tokio::select! {
+            ended = &mut running => {
+                ended?;
+                return Ok(Ending::Done);
+            }
+            next = &mut changed => next,
+        };
+        round.cancel();
+        running.await?;
+        let Some(next) = next.filter(|_| !stop.is_cancelled()) else {
+            return Ok(Ending::Done);
+        };
+        info!(
+            agent = next.name,
+            "configuration changed; the agent starts anew"
+        );
+        agent = next;
+    }
+}
+
+/// Waits for a good new configuration; `None` when the process is to stop.
+async fn watch(
+    options: &AgentOptions,
+    seen: &mut Option<SystemTime>,
+    stop: &CancellationToken,
+) -> Option<AgentConfig> {
+    let period = Duration::from_secs(options.poll_interval);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(period) => {}
+        }
+        let now = newest(&options.configuration.files);
+        if options.no_reload_conf || now <= *seen {
+            continue;
+        }
+        *seen = now;
+        match check(&options.configuration, Some(&options.name)) {
+            Ok(Checked::Good(agents)) => match only(agents, &options.name) {
+                Ok(agent) => {
+                    if let Err(error) = write_backup(options) {
+                        warn!(error = format!("{error:#}"), "the backup was not written");
+                    }
+                    return Some(agent);
+                }
+                Err(error) => warn!(%error, "the new configuration is not used"),
+            },
+            Ok(Checked::Bad) => {
+                warn!("the new configuration has errors; the old one keeps running")
+            }
+            Err(error) => warn!(
+                error = format!("{error:#}"),
+                "the new configuration cannot be read; the old one keeps running"
+            ),
+        }
+    }
+}
+
+/// Latest modification of the files; a file that is gone does not count.
+fn newest(files: &[PathBuf]) -> Option<SystemTime> {
+    let modified = |path: &PathBuf| {
+        std::fs::metadata(path)
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
+    files.iter().filter_map(modified).max()
+}
+
+fn only(agents: Vec<AgentConfig>, name: &str) -> anyhow::Result<AgentConfig> {
+    let found = agents.into_iter().find(|agent| agent.name == name);
+    found.with_context(|| format!("nothing of agent {name} survives the configuration's errors"))
+}
+
+/// Options of `flume-ng` that cannot be had are refused; those without a meaning here are noted.
+fn refuse_java(java: &JavaOptions) -> anyhow::Result<()> {
+    if java.zookeeper.is_some() || java.zookeeper_path.is_some() {
+        bail!(
+            "-z/-p: a configuration in ZooKeeper is not available in this version; write it to a file and give -f FILE"
+        );
+    }
+    if java.conf_user.is_some() || java.conf_password.is_some() || java.auth_provider.is_some() {
+        bail!(
+            "-user/-pwd/-a: a configuration over http is not available in this version; give -f FILE"
+        );
+    }
+    if let Some(class) = &java.conf_provider {
+        bail!("-prov {class}: a Java class cannot be loaded here; give -f FILE");
+    }
+    let moot = [
+        (
+            java.conf.is_some(),
+            "--conf: flume-env.sh and log4j2.xml are not read; FLAFKA_LOG sets the log level",
+        ),
+        (java.classpath.is_some(), "--classpath: there is no JVM"),
+        (
+            java.plugins_path.is_some(),
+            "--plugins-path: Java plug-ins cannot be loaded",
+        ),
+        (!java.jvm.is_empty(), "-X…: there is no JVM to tune"),
+    ];
+    for (_, note) in moot.iter().filter(|(given, _)| *given) {
+        info!("{note}");
+    }
+    Ok(())
+}
+
+fn backup_path(options: &AgentOptions) -> Option<PathBuf> {
+    let dir = options.backup_directory.as_deref()?;
+    Some(dir.join(format!(".{}.properties", options.name)))
+}
+
+/// Flume's `-b`: when no file can be read, the last good configuration is used.
+fn fall_back_to_backup(options: &mut AgentOptions) -> anyhow::Result<()> {
+    let readable = |path: &PathBuf| std::fs::File::open(path).is_ok();
+    let files = &options.configuration.files;
+    if files.is_empty() || files.iter().all(readable) {
+        return Ok(());
+    }
+    if let Some(backup) = backup_path(options).filter(|backup| readable(backup)) {
+        warn!(backup = %backup.display(), "the configuration cannot be read; its backup is used");
+        options.configuration.files = vec![backup];
+    }
+    Ok(())
+}
+
+/// Keeps the text of a good configuration, all files one after the other.
+fn write_backup(options: &AgentOptions) -> anyhow::Result<()> {
+    let Some(backup) = backup_path(options) else {
+        return Ok(());
+    };
+    let files = &options.configuration.files;
+    if files.contains(&backup) {
+        return Ok(());
+    }
+    let yaml = |path: &&PathBuf| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml")
+    };
+    if let Some(path) = files.iter().find(yaml) {
+        bail!("-b keeps properties files only, not {}", path.display());
+    }
+    let mut text = Vec::new();
+    for path in files {
+        text.extend(std::fs::read(path).with_context(|| format!("read {}", path.display()))?);
+        text.push(b'\n');
+    }
+    replace(&backup, &text).with_context(|| format!("write the backup {}", backup.display()))
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    std::fs::write(&temporary, bytes)?;
+    std::fs::File::open(&temporary)?.sync_all()?;
+    std::fs::rename(&temporary, path)
+}
+
+/// What would run, a line a component.
+fn describe(agent: &AgentConfig) -> Outcome {
+    say(&format!("agent {}", agent.name))?;
+    for source in &agent.sources {
+        let channels: Vec<_> = source
+            .channels
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        say(&format!(
+            "  source {} ({}) -> {} [{}]",
+            source.name,
+            source.type_name,
+            channels.join(" "),
+            source.selector.type_name
+        ))?;
+    }
+    for channel in &agent.channels {
+        say(&format!(
+            "  channel {} ({})",
+            channel.name, channel.type_name
+        ))?;
+    }
+    for sink in &agent.sinks {
+        say(&format!(
+            "  sink {} ({}) <- {}",
+            sink.name, sink.type_name, sink.channel
+        ))?;
+    }
+    for group in &agent.sink_groups {
+        say(&format!(
+            "  sink group {} ({}): {}",
+            group.name,
+            group.processor_type,
+            group.sinks.join(" ")
+        ))?;
+    }
+    Ok(Ending::Done)
+}
+
+/// The configuration options without a name, for commands that run several agents.
+pub(crate) fn require_files(options: &ConfigurationOptions) -> anyhow::Result<()> {
+    if options.files.is_empty() && options.uris.is_empty() {
+        bail!("no configuration: give a file with -f FILE");
+    }
+    Ok(())
+}

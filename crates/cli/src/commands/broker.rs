@@ -1,0 +1,86 @@
+//! `flafka broker`: the embedded log alone.
+
+use std::path::Path;
+
+use anyhow::Context;
+use flafka_broker::{Broker, BrokerConfig};
+use flafka_console::Console;
+use tracing::info;
+
+use super::kafka::runtime;
+use super::running::{BROKER_DEADLINE, Shown, serve, stop_on_signals};
+use crate::arguments::BrokerOptions;
+use crate::exit::{Ending, Outcome, complain};
+use crate::logging;
+
+pub(crate) fn run(options: BrokerOptions) -> Outcome {
+    logging::start(None);
+    let Some(config) = read_config(options.file.as_deref(), &options.overrides)? else {
+        return Ok(Ending::BadConfiguration);
+    };
+    runtime()?.block_on(async {
+        let stop = stop_on_signals()?;
+        let broker = start(config).await?;
+        let shown = Shown::default();
+        shown.broker(broker.metrics());
+        if let Some(address) = options.monitoring {
+            serve(
+                Console::bind(address).await.context("serve /metrics")?,
+                &shown,
+                &stop,
+            );
+        }
+        stop.cancelled().await;
+        broker
+            .shutdown(BROKER_DEADLINE)
+            .await
+            .context("close the log")?;
+        info!("broker stopped");
+        Ok(Ending::Done)
+    })
+}
+
+/// Starts a broker and says where it is.
+pub(crate) async fn start(config: BrokerConfig) -> anyhow::Result<Broker> {
+    let data = config.log_dir.clone();
+    let broker = Broker::start(config).await?;
+    info!(address = %broker.local_addr(), data = %data.display(), "broker is ready");
+    Ok(broker)
+}
+
+/// Reads server.properties and the overrides; `None` after listing what is wrong.
+pub(crate) fn read_config(
+    file: Option<&Path>,
+    overrides: &[String],
+) -> anyhow::Result<Option<BrokerConfig>> {
+    let mut text = match file {
+        None => Vec::new(),
+        Some(path) => std::fs::read(path).with_context(|| format!("read {}", path.display()))?,
+    };
+    let name = file.map_or("--override".to_owned(), |path| path.display().to_string());
+    for word in overrides {
+        text.extend_from_slice(b"\n");
+        text.extend_from_slice(word.as_bytes());
+    }
+    match BrokerConfig::from_properties(&text) {
+        Ok((config, notes)) => {
+            for note in notes {
+                complain(&format!(
+                    "{name}:{}: {}: {}",
+                    note.line, note.key, note.reason
+                ));
+            }
+            Ok(Some(config))
+        }
+        Err(problems) => {
+            for problem in &problems.0 {
+                complain(&format!("{name}: {problem}"));
+            }
+            complain(&format!(
+                "{} problems; the broker does not start",
+                problems.0.len()
+            ));
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! One file a command.
+
+pub(crate) mod agent;
+pub(crate) mod broker;
+pub(crate) mod check;
+pub(crate) mod consume;
+mod kafka;
+pub(crate) mod pages;
+pub(crate) mod produce;
+pub(crate) mod running;
+pub(crate) mod topic;
+pub(crate) mod up;
+pub(crate) mod version;

@@ -1,0 +1,54 @@
+//! How a command ends, and what the shell sees of it.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// What a command returns.
+pub(crate) type Outcome = anyhow::Result<Ending>;
+
+/// How a command that ran ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It did what was asked.
+    Done,
+    /// It ran and found that something is not as it should be; it has said so.
+    Failed,
+    /// The configuration is wrong; it has said where.
+    BadConfiguration,
+}
+
+/// The exit code; prints the error of a command that could not run.
+pub(crate) fn code(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        Ok(Ending::Failed) => ExitCode::from(1),
+        Ok(Ending::BadConfiguration) => ExitCode::from(2),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("flafka: {error:#}"));
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Prints a line to the standard output; an error when nobody reads it.
+pub(crate) fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.write_all(b"\n")?;
+    Ok(())
+}
+
+/// Prints a line to the standard error. There is nowhere to report a failure of that.
+pub(crate) fn complain(line: &str) {
+    let mut err = std::io::stderr().lock();
+    drop(writeln!(err, "{line}"));
+}
+
+/// `flafka … | head` is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
