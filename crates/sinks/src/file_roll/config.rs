@@ -41,8 +41,11 @@ flafka_flow::settings! {
         "sink.pathManager.extension" => extension: Option<String>,
         /// Whether events are forced to the disk before they are committed, so that they survive
         /// a power cut. With `false` they are handed to the operating system, as Flume does:
-        /// they survive the end of the process, and a power cut takes the last seconds.
-        "flafka.fsync" => fsync: bool = true,
+        /// they survive the end of the process, and a power cut takes the last seconds. Without
+        /// this key: `true` when the channel keeps its events through a power cut (file, kafka),
+        /// `false` when it does not (memory), so that a delivered event is as safe as one that
+        /// still waits.
+        "flafka.fsync" => fsync: Option<bool>,
         /// Whether a file is begun although no event has come, as Flume does: an empty file for
         /// each interval without events. With `false` a file begins with its first event.
         "flafka.emptyFiles" => empty_files: bool = true,

@@ -30,6 +30,8 @@ const NAMES_TRIED: usize = 10_000;
 /// Writes events into files.
 pub(super) struct FileRollSink {
     config: FileRollSinkConfig,
+    /// Whether events are on the disk before they are committed.
+    sync: bool,
     channel: Arc<dyn Channel>,
     counters: Arc<Counters>,
     clock: Arc<dyn Clock>,
@@ -61,6 +63,7 @@ impl FileRollSink {
     ) -> Self {
         Self {
             names: FileNames::new(&config, Arc::clone(&context.clock)),
+            sync: config.fsync.unwrap_or(channel.is_durable()),
             config,
             channel,
             counters: context.counters(ComponentKind::Sink, sets::SINK, true),
@@ -163,7 +166,7 @@ impl FileRollSink {
             let Some(output) = &mut self.current else {
                 continue;
             };
-            let outcome = output.append(batches.clone(), self.config.fsync).await;
+            let outcome = output.append(batches.clone(), self.sync).await;
             let appended = match outcome {
                 Ok(appended) => appended,
                 Err(error) => return Err(self.failed("write to", error)),
@@ -232,7 +235,7 @@ impl FileRollSink {
         let Some(mut output) = self.current.take() else {
             return Ok(());
         };
-        let outcome = output.end(self.config.fsync).await;
+        let outcome = output.end(self.sync).await;
         let object = output.path().display().to_string();
         output.close().await;
         let metric = match outcome {
@@ -272,7 +275,7 @@ impl FileRollSink {
     async fn create(&mut self) -> Result<Output, SinkError> {
         for _ in 0..NAMES_TRIED {
             let path = self.names.next();
-            let (open, own, sync) = (Arc::clone(&self.open), path.clone(), self.config.fsync);
+            let (open, own, sync) = (Arc::clone(&self.open), path.clone(), self.sync);
             let created = tokio::task::spawn_blocking(move || {
                 let medium = open(&own)?;
                 if sync {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use flafka_flow::Event;
-use flafka_flow::channel::Channel;
+use flafka_flow::channel::{Channel, ChannelError, Lease, TakeLimit};
 use flafka_flow::clock::ManualClock;
 use flafka_flow::conformance::doubles::{TestChannel, build_context_with};
 use flafka_flow::conformance::sink::{Target, suite};
@@ -234,6 +234,57 @@ async fn after_a_failed_sync_a_new_file_is_used() {
         (files[0].1.as_str(), files[1].1.as_str()),
         ("0\n1\n2\n3\n4\n", "5\n")
     );
+}
+
+#[tokio::test]
+async fn without_a_key_files_are_as_safe_as_the_channel() {
+    let setup = Setup::new();
+    for (pairs, syncs) in [
+        (&[] as &[_], true),
+        (&[("flafka.fsync", "true")], true),
+        (&[("flafka.fsync", "false")], false),
+    ] {
+        let mut sink = setup.sink(filled(0..1), pairs);
+        sink.start().await.expect("starts");
+        setup.faults.set(SYNCS_FAIL);
+        assert_eq!(sink.process().await.is_err(), syncs, "{pairs:?}");
+        setup.faults.set(FINE);
+    }
+    let volatile = Arc::new(Volatile(filled(0..1)));
+    let mut sink = setup.sink(volatile, &[]);
+    sink.start().await.expect("starts");
+    setup.faults.set(SYNCS_FAIL);
+    sink.process().await.expect("nothing is synced");
+}
+
+/// A channel that forgets its events.
+struct Volatile(Arc<TestChannel>);
+
+#[async_trait::async_trait]
+impl Channel for Volatile {
+    async fn start(&self) -> Result<(), ChannelError> {
+        self.0.start().await
+    }
+
+    async fn put(&self, batch: flafka_flow::Batch) -> Result<(), ChannelError> {
+        self.0.put(batch).await
+    }
+
+    async fn take(&self, limit: TakeLimit) -> Result<Lease, ChannelError> {
+        self.0.take(limit).await
+    }
+
+    async fn stop(&self) -> Result<(), ChannelError> {
+        self.0.stop().await
+    }
+
+    fn counters(&self) -> &Arc<flafka_flow::counters::Counters> {
+        self.0.counters()
+    }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
 }
 
 #[tokio::test(start_paused = true)]
