@@ -25,6 +25,8 @@ use crate::charset::{Charset, OnMalformed};
 const REMEMBERED_SETS: usize = 4;
 /// Names up to which a second one is looked for one by one.
 const FEW_NAMES: usize = 16;
+/// Room for the sets of headers of a request, which share it; grows when they need more.
+const HEADERS_ROOM: usize = 4 << 10;
 /// Bodies that fill less than this part of the request are copied out of it, so that they do not
 /// keep it alive.
 const LARGEST_SHARE: u64 = 4;
@@ -56,7 +58,9 @@ fn parse_text(text: Bytes, charset: Charset) -> Result<Batch, JsonError> {
         whole,
         charset,
         no_headers: None,
-        remembered: Vec::new(),
+        remembered: Vec::with_capacity(REMEMBERED_SETS),
+        headers: HeadersBuilder::with_capacity(HEADERS_ROOM.min(text.len())),
+        count: 0,
         names: HashSet::new(),
     };
     let batch = parser.events()?;
@@ -85,6 +89,9 @@ struct Parser<'t> {
     no_headers: Option<HeaderSetId>,
     /// Where a set of headers stands in the text, and the set.
     remembered: Vec<(Range<usize>, HeaderSetId)>,
+    /// The set that is being read, and how many headers it has.
+    headers: HeadersBuilder,
+    count: usize,
     /// Names of a set with many.
     names: HashSet<String>,
 }
@@ -147,6 +154,9 @@ impl Parser<'_> {
         let charset = self.charset;
         self.builder
             .push_with(headers, |bytes| charset.encode(text, bytes));
+        if let Text::Owned(text) = body {
+            self.scanner.recycle(text);
+        }
     }
 
     fn no_headers(&mut self) -> HeaderSetId {
@@ -169,13 +179,15 @@ impl Parser<'_> {
                 return Ok(Some(*set));
             }
         }
-        let mut set = HeaderSet::default();
         match self.scanner.next()? {
-            Some(b'[') => self.header_pairs(&mut set)?,
-            _ => self.header_object(&mut set)?,
+            Some(b'[') => self.header_pairs()?,
+            _ => self.header_object()?,
         }
-        self.names.clear();
-        let set = self.builder.headers(set.builder.finish());
+        if self.count >= FEW_NAMES {
+            self.names.clear();
+        }
+        self.count = 0;
+        let set = self.builder.headers(self.headers.finish());
         if self.remembered.len() == REMEMBERED_SETS {
             self.remembered.remove(0);
         }
@@ -183,18 +195,18 @@ impl Parser<'_> {
         Ok(Some(set))
     }
 
-    fn header_object(&mut self, set: &mut HeaderSet) -> Result<(), JsonError> {
+    fn header_object(&mut self) -> Result<(), JsonError> {
         self.scanner.open(b'{', "an object of headers")?;
         let mut first = true;
         while let Some(name) = self.scanner.member(first)? {
             first = false;
             let value = self.scanner.value()?;
-            self.add_header(set, &name, value)?;
+            self.add_header(&name, value)?;
         }
         Ok(())
     }
 
-    fn header_pairs(&mut self, set: &mut HeaderSet) -> Result<(), JsonError> {
+    fn header_pairs(&mut self) -> Result<(), JsonError> {
         self.scanner.open(b'[', "an array of headers")?;
         let mut first = true;
         while self.scanner.element(first)? {
@@ -214,20 +226,15 @@ impl Parser<'_> {
                 Text::Slice(range) => self.scanner.text[range].to_owned(),
                 Text::Owned(name) => name,
             };
-            self.add_header(set, &name, value)?;
+            self.add_header(&name, value)?;
         }
         Ok(())
     }
 
-    fn add_header(
-        &mut self,
-        set: &mut HeaderSet,
-        name: &str,
-        value: Text,
-    ) -> Result<(), JsonError> {
-        let is_second = match set.count {
-            0..FEW_NAMES => set.builder.contains(name),
-            _ => self.is_second_of_many(set, name),
+    fn add_header(&mut self, name: &str, value: Text) -> Result<(), JsonError> {
+        let is_second = match self.count {
+            0..FEW_NAMES => self.headers.contains(name),
+            _ => self.is_second_of_many(name),
         };
         if is_second {
             return Err(JsonError::DuplicateHeader {
@@ -240,28 +247,21 @@ impl Parser<'_> {
             Text::Slice(range) => &self.scanner.text[range.clone()],
             Text::Owned(value) => value,
         };
-        set.builder.push_unchecked(name, value);
-        set.count += 1;
-        if set.count > FEW_NAMES {
+        self.headers.push_unchecked(name, value);
+        self.count += 1;
+        if self.count > FEW_NAMES {
             self.names.insert(name.to_owned());
         }
         Ok(())
     }
 
-    fn is_second_of_many(&mut self, set: &mut HeaderSet, name: &str) -> bool {
+    fn is_second_of_many(&mut self, name: &str) -> bool {
         if self.names.is_empty() {
-            let headers = set.builder.finish();
+            let headers = self.headers.finish();
             self.names
                 .extend(headers.iter().map(|(name, _)| name.to_owned()));
-            set.builder = HeadersBuilder::from(&headers);
+            self.headers = HeadersBuilder::from(&headers);
         }
         self.names.contains(name)
     }
-}
-
-/// Headers on their way into a set.
-#[derive(Default)]
-struct HeaderSet {
-    builder: HeadersBuilder,
-    count: usize,
 }

@@ -321,7 +321,9 @@ impl<'t> Scanner<'t> {
                 Ok(Text::Slice(start..start + end))
             }
             Some(end) => {
-                let mut text = self.text[start..start + end].to_owned();
+                let mut text = std::mem::take(&mut self.scratch);
+                text.clear();
+                text.push_str(&self.text[start..start + end]);
                 self.at = start + end;
                 self.unescape(open, quote, &mut text)?;
                 Ok(Text::Owned(text))
@@ -332,6 +334,11 @@ impl<'t> Scanner<'t> {
 
     fn unterminated<T>(&self, at: usize) -> Result<T, JsonError> {
         Err(JsonError::Unterminated { at, what: "string" })
+    }
+
+    /// Takes back a string, so that its memory serves for the next one.
+    pub(super) fn recycle(&mut self, text: String) {
+        self.scratch = text;
     }
 
     /// The rest of a string from a backslash on, with its closing quote.

@@ -125,6 +125,14 @@ fn a_small_body_in_a_large_request_does_not_keep_it() {
 }
 
 #[test]
+fn escapes_of_one_string_do_not_leak_into_the_next() {
+    let request =
+        br#"[{"unknown":"a\nb\t","body":"c\td"},{"body":"\n","headers":{"e\/":"\u0066"}}]"#;
+    let shown = show(request, Charset::UTF_8);
+    assert_eq!(shown, "200\t{} c\\x09d\t{e/=f} \\x0a");
+}
+
+#[test]
 fn many_headers_take_linear_time_and_doubles_are_found() {
     let headers = |count: usize| -> String {
         let pairs: Vec<_> = (0..count)
