@@ -7,4 +7,4 @@
 pub mod container;
 pub mod flume_event;
 pub mod schema;
-mod varint;
+pub mod varint;

@@ -4,7 +4,7 @@
 const LONGEST: usize = 10;
 
 /// Appends a `long`.
-pub(crate) fn put_long(out: &mut Vec<u8>, value: i64) {
+pub fn put_long(out: &mut Vec<u8>, value: i64) {
     let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
     while zigzag >= 0x80 {
         out.push(zigzag as u8 | 0x80);
@@ -20,7 +20,7 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// A `long` at `at` and the position behind it; `None` when it is cut or over-long.
-pub(crate) fn long_at(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
+pub fn long_at(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
     let mut value: u64 = 0;
     for (index, byte) in bytes.get(at..)?.iter().take(LONGEST).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);

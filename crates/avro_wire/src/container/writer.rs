@@ -31,8 +31,17 @@ impl ContainerWriter {
 
     /// Appends the file's header.
     pub fn begin(&self, schema: &str, out: &mut Vec<u8>) {
+        self.begin_with(schema, &[], out);
+    }
+
+    /// Appends the file's header with metadata of the caller; names must not begin with `avro.`.
+    pub fn begin_with(&self, schema: &str, metadata: &[(&str, &[u8])], out: &mut Vec<u8>) {
         out.extend_from_slice(MAGIC);
-        put_long(out, 2);
+        put_long(out, 2 + metadata.len() as i64);
+        for (name, value) in metadata {
+            put_bytes(out, name.as_bytes());
+            put_bytes(out, value);
+        }
         put_bytes(out, SCHEMA_KEY.as_bytes());
         put_bytes(out, schema.as_bytes());
         put_bytes(out, CODEC_KEY.as_bytes());
