@@ -216,6 +216,8 @@ pub struct MalformedInput {
 pub enum OnMalformed {
     /// Puts U+FFFD in their place.
     Replace,
+    /// Leaves them out.
+    Ignore,
     /// Stops with an error; what came before has been decoded.
     Report,
 }
@@ -276,6 +278,7 @@ struct Stop;
 fn replace(on_malformed: OnMalformed, out: &mut String) -> Result<(), Stop> {
     match on_malformed {
         OnMalformed::Report => Err(Stop),
+        OnMalformed::Ignore => Ok(()),
         OnMalformed::Replace => {
             out.push('\u{fffd}');
             Ok(())

@@ -1,5 +1,7 @@
-//! Replacing a small state file so that a crash at any moment leaves the old or the new content:
-//! write beside, sync, rename, sync the folder.
+//! Changes to the file system that last: what returned without error is there after a power cut.
+//!
+//! Replacing a small state file leaves the old or the new content at any moment: write beside,
+//! sync, rename, sync the folder.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -56,6 +58,27 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     File::open(parent)?.sync_all()
+}
+
+/// Renames a file within its folder; something of the new name is replaced.
+///
+/// # Errors
+/// When the file cannot be renamed or the folder cannot be synced.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to)?;
+    sync_parent(to)
+}
+
+/// Creates an empty file with the folders above it.
+///
+/// # Errors
+/// When a step fails.
+pub(crate) fn create_empty(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    write_synced(path, b"")?;
+    sync_parent(path)
 }
 
 #[cfg(test)]

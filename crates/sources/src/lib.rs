@@ -4,15 +4,20 @@
 //! returned; what each promises beyond that stands in its module.
 
 pub mod charset;
+mod complaints;
+pub mod deserializers;
 mod durable_file;
 pub mod exec;
 pub mod http;
+pub mod kafka;
 mod listen;
 mod name_pattern;
 pub mod netcat;
+mod plain_file;
 mod read_buffer;
 mod retry;
 pub mod seq;
+pub mod spool_dir;
 pub mod tail_dir;
 pub mod tls;
 
@@ -22,10 +27,15 @@ use flafka_flow::registry::{Description, SourceEntry};
 pub const SOURCES: &[SourceEntry] = &[
     SourceEntry::of::<exec::ExecSourceFactory>(),
     SourceEntry::of::<http::HttpSourceFactory>(),
+    SourceEntry::of::<kafka::KafkaSourceFactory>(),
     SourceEntry::of::<netcat::NetcatSourceFactory>(),
     SourceEntry::of::<seq::SeqSourceFactory>(),
+    SourceEntry::of::<spool_dir::SpooldirSourceFactory>(),
     SourceEntry::of::<tail_dir::TaildirSourceFactory>(),
 ];
+
+/// Every event deserializer of the spooldir source.
+pub const DESERIALIZERS: &[Description] = deserializers::DESERIALIZERS;
 
 /// Every request handler of the http source.
 pub const HANDLERS: &[Description] = http::HANDLERS;

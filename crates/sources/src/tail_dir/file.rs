@@ -8,9 +8,9 @@
 //! checked after every read, so a file that was cut and written anew under our hands gives no
 //! torn line: the read is dropped and the file begins at 0.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -20,10 +20,11 @@ use tokio::time::Instant;
 
 use super::journal::{Identity, Mark};
 use super::lines::{LineSpans, MAX_LINE_BYTES};
+use crate::plain_file::open_plain;
 
 /// Bytes of one read. Large enough that the hand-over between threads costs nothing, small enough
 /// for the processor's cache and for the memory budget.
-pub(super) const CHUNK_BYTES: usize = 512 << 10;
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
 
 /// A line without end of this many bytes is not read again at every growth, only searched on.
 const SEARCH_FROM_BYTES: u64 = 64 << 10;
@@ -319,15 +320,6 @@ pub(super) fn identity_of(metadata: &std::fs::Metadata) -> Identity {
         device: metadata.dev(),
         inode: metadata.ino(),
     }
-}
-
-/// Opens for reading, without ever waiting (a pipe may have taken the file's place).
-fn open_plain(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
 }
 
 /// Fills the spare capacity of `buffer`, which begins at `start` of the file; false at its end.

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,15 +24,12 @@ use super::finder::Group;
 use super::journal::{Entry, Identity, Mark};
 use super::lines::MAX_LINE_BYTES;
 use super::store::Store;
+use crate::complaints::Complaints;
 
 /// How long a file that is gone is remembered: a file system may be away for a while.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// After a failed read, the file rests.
 const REST: Duration = Duration::from_secs(5);
-/// The same path is complained about once in this time.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-/// Paths whose complaints are remembered.
-const MAX_COMPLAINTS: usize = 1024;
 
 /// What of the configuration the tailer needs.
 pub(super) struct Options {
@@ -75,7 +72,7 @@ pub(super) struct Tailer {
     turns: VecDeque<Turn>,
     /// Files read in this round.
     touched: Vec<u32>,
-    complaints: HashMap<PathBuf, Instant>,
+    complaints: Complaints,
     store: Arc<Store>,
     counters: Arc<Counters>,
 }
@@ -100,7 +97,7 @@ impl Tailer {
             look_took: Duration::ZERO,
             turns: VecDeque::new(),
             touched: Vec::new(),
-            complaints: HashMap::new(),
+            complaints: Complaints::default(),
             store,
             counters,
         };
@@ -463,14 +460,9 @@ impl Tailer {
     }
 
     fn complain(&mut self, path: &Path, action: &'static str, error: &io::Error, now: Instant) {
-        let last = self.complaints.get(path);
-        if last.is_some_and(|last| now.duration_since(*last) < COMPLAIN_EVERY) {
+        if !self.complaints.due(path, now) {
             return;
         }
-        if self.complaints.len() >= MAX_COMPLAINTS {
-            self.complaints.clear();
-        }
-        self.complaints.insert(path.to_owned(), now);
         self.counters.add(Metric::EventReadFail, 1);
         tracing::error!(path = %path.display(), %error, "{action}");
     }
