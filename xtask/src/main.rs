@@ -1,29 +1,62 @@
-//! Generates and checks what is generated, and checks what rustc and clippy do not: `./dev docs`, `./dev lint`.
+//! Generates what is generated and checks what a compiler does not: `xtask docs [--check]` and
+//! `xtask check`. `./dev docs` and `./dev lint` call it.
 
-mod dependencies;
+mod check;
+mod docs;
+mod log_form;
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+const USAGE: &str =
+    "usage: xtask docs [--check]   write docs/reference/, or check that it is up to date
+       xtask check            file lengths, module docs, log form, forbidden macros";
+
 fn main() -> Result<ExitCode> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("xtask lies one folder below the root")?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["check"] => Ok(report(&dependencies::check(root)?)),
-        _ => bail!("usage: xtask check"),
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let root = workspace_root(&std::env::current_dir().context("find the current directory")?)?;
+    let complaints = match arguments.as_slice() {
+        ["docs"] => {
+            let written = docs::write(&root, &pages())?;
+            say(&format!(
+                "docs: {written} of {} pages written",
+                pages().len()
+            ))?;
+            Vec::new()
+        }
+        ["docs", "--check"] => docs::check(&root, &pages())?,
+        ["check"] => check::check(&root)?,
+        _ => bail!("{USAGE}"),
+    };
+    for complaint in &complaints {
+        say(complaint)?;
     }
+    if complaints.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(&format!("{} complaints", complaints.len()))?;
+    Ok(ExitCode::FAILURE)
 }
 
-/// Shows the findings of a check.
-fn report(findings: &[String]) -> ExitCode {
-    findings.iter().for_each(|finding| eprintln!("{finding}"));
-    if findings.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+fn pages() -> Vec<(String, String)> {
+    flafka_config::reference::pages(&flafka_agent::registry())
+}
+
+fn say(line: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("write to standard output")
+}
+
+/// The folder of the workspace that `from` lies in.
+fn workspace_root(from: &Path) -> Result<PathBuf> {
+    for folder in from.ancestors() {
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+        if manifest.contains("[workspace]") {
+            return Ok(folder.to_path_buf());
+        }
     }
+    bail!("no workspace at or above {}", from.display())
 }
