@@ -9,6 +9,7 @@
 //! the write. A read that fails in the middle of a frame can only close the connection; the client asks again.
 
 use std::io::{self, IoSlice};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flafka_log_store::FileRange;
@@ -20,6 +21,8 @@ use crate::dispatch::{Piece, Response};
 const MAX_SLICES: usize = 64;
 /// Bytes of records that are in memory at once for one connection.
 const STEP: usize = 128 * 1024;
+/// A step read within this time came from the page cache; one that took longer waited for the disk.
+const CACHED: Duration = Duration::from_micros(300);
 /// Bodies up to this long are copied behind the header instead of being gathered.
 const SMALL_BODY: usize = 1024;
 
@@ -64,7 +67,8 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
     Ok(4 + length as u64)
 }
 
-/// Writes what waits and then the records, step by step.
+/// Writes what waits and then the records, step by step. A step is read in place while the reads before it came from
+/// the page cache, else on a blocking thread: the hop there costs as much as the read of a cached step.
 async fn write_records<W: AsyncWrite + Unpin>(
     socket: &mut W,
     waiting: &mut Vec<Bytes>,
@@ -72,16 +76,21 @@ async fn write_records<W: AsyncWrite + Unpin>(
     range: &FileRange,
     is_recent: bool,
 ) -> io::Result<()> {
+    let mut is_cached = is_recent;
     let mut done = 0;
     while done < range.length {
         let size = STEP.min(range.length - done);
         step.resize(size, 0);
         let position = range.position.0 + done as u64;
-        if is_recent {
-            read_exact(range, step, position)?;
+        let took = if is_cached {
+            timed_read(range, step, position)?
         } else {
-            *step = read_blocking(range.clone(), std::mem::take(step), position).await?;
-        }
+            let (filled, took) =
+                read_blocking(range.clone(), std::mem::take(step), position).await?;
+            *step = filled;
+            took
+        };
+        is_cached = took < CACHED;
         write_gathered(socket, waiting, step).await?;
         waiting.clear();
         done += size;
@@ -89,13 +98,23 @@ async fn write_records<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-async fn read_blocking(range: FileRange, mut step: Vec<u8>, position: u64) -> io::Result<Vec<u8>> {
+async fn read_blocking(
+    range: FileRange,
+    mut step: Vec<u8>,
+    position: u64,
+) -> io::Result<(Vec<u8>, Duration)> {
     tokio::task::spawn_blocking(move || {
-        read_exact(&range, &mut step, position)?;
-        Ok(step)
+        let took = timed_read(&range, &mut step, position)?;
+        Ok((step, took))
     })
     .await
     .map_err(io::Error::other)?
+}
+
+fn timed_read(range: &FileRange, step: &mut [u8], position: u64) -> io::Result<Duration> {
+    let started = Instant::now();
+    read_exact(range, step, position)?;
+    Ok(started.elapsed())
 }
 
 fn read_exact(range: &FileRange, mut buffer: &mut [u8], mut position: u64) -> io::Result<()> {
