@@ -1,0 +1,104 @@
+//! State files and requests of the sources.
+
+use bytes::Bytes;
+use flafka_sources::charset::Charset;
+use flafka_sources::http::json;
+use flafka_sources::tail_dir;
+use flafka_sources::tls::keystore;
+
+pub(super) fn http_json(input: &[u8]) {
+    let request = Bytes::copy_from_slice(input);
+    for charset in [Charset::UTF_8, Charset::UTF_16, Charset::UTF_32] {
+        json::parse(&request, charset).ok();
+    }
+}
+
+pub(super) fn http_json_seeds() -> Vec<Vec<u8>> {
+    let two = r#"[{"headers":{"host":"a","odd":null},"body":"one \u00e9 \ud83d\ude00"},{"body":"two","extra":[1,{"x":2.5e3}]}]"#;
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    vec![
+        two.as_bytes().to_vec(),
+        b"[]".to_vec(),
+        wide(two),
+        vec![b'['; 200],
+    ]
+}
+
+pub(super) fn taildir_positions(input: &[u8]) {
+    tail_dir::parse_positions(input);
+}
+
+pub(super) fn taildir_position_seeds() -> Vec<Vec<u8>> {
+    let two = br#"[{"inode":2496272,"pos":12,"file":"/var/log/a.log"},{"inode":2496275,"pos":0,"file":"/var/log/b \u00e9.log"}]"#;
+    vec![
+        two.to_vec(),
+        b"[]".to_vec(),
+        br#"[{"inode":-1,"pos":9223372036854775807,"file":""}"#.to_vec(),
+    ]
+}
+
+/// Bytes before the first record, of which the last four are the checksum of the others.
+const JOURNAL_HEADER: usize = 36;
+/// Bytes before a record's payload: checksum, length, kind.
+const RECORD_HEADER: usize = 7;
+
+/// Reads the journal as it is, and once more with all checksums made to fit.
+pub(super) fn taildir_journal(input: &[u8]) {
+    tail_dir::decode_journal(input);
+    let mut sealed = input.to_vec();
+    let mut at = JOURNAL_HEADER;
+    if let Some(header) = sealed.get_mut(..JOURNAL_HEADER) {
+        let crc = crc_fast::crc32_iscsi(&header[..JOURNAL_HEADER - 4]);
+        header[JOURNAL_HEADER - 4..].copy_from_slice(&crc.to_le_bytes());
+    }
+    while let Some(record) = sealed
+        .get_mut(at..)
+        .filter(|rest| rest.len() >= RECORD_HEADER)
+    {
+        let end = RECORD_HEADER + usize::from(u16::from_le_bytes([record[4], record[5]]));
+        let Some(record) = record.get_mut(..end) else {
+            break;
+        };
+        let crc = crc_fast::crc32_iscsi(&record[4..]);
+        record[..4].copy_from_slice(&crc.to_le_bytes());
+        at += end;
+    }
+    tail_dir::decode_journal(&sealed);
+}
+
+pub(super) fn taildir_journal_seeds() -> Vec<Vec<u8>> {
+    let mut header = b"FLAFTAIL".to_vec();
+    header.extend_from_slice(&1u32.to_le_bytes());
+    header.resize(JOURNAL_HEADER, 0);
+    let record = |kind: u8, payload: &[u8]| {
+        let length = (payload.len() as u16).to_le_bytes();
+        [&[0; 4], &length[..], &[kind], payload].concat()
+    };
+    let file = [&[1, 0, 0, 0][..], &[7; 56], b"/var/log/a.log"].concat();
+    let advance = [&[1, 0, 0, 0][..], &[9; 24]].concat();
+    let records = [
+        record(1, &file),
+        record(2, &advance),
+        record(3, &[1, 0, 0, 0]),
+    ]
+    .concat();
+    vec![header.clone(), [header, records].concat()]
+}
+
+pub(super) fn keystores(input: &[u8]) {
+    keystore::read(input, "changeit").ok();
+}
+
+/// Real stores stand in the corpus; these are only the beginnings by which the kinds are told apart.
+pub(super) fn keystore_seeds() -> Vec<Vec<u8>> {
+    let jks = [
+        &[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1][..],
+        &[0; 40],
+    ]
+    .concat();
+    let pkcs12 = vec![
+        0x30, 0x82, 0, 16, 2, 1, 3, 0x30, 11, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1,
+    ];
+    let pem = b"-----BEGIN PRIVATE KEY-----\nMC4CAQ==\n-----END PRIVATE KEY-----\n".to_vec();
+    vec![jks, pkcs12, pem]
+}
