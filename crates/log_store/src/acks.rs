@@ -45,6 +45,15 @@ impl AckState {
         }
     }
 
+    /// Forgets acks at or above `end`: weak data that a power cut took.
+    pub(crate) fn cut(&mut self, end: Offset) {
+        self.low = self.low.min(end);
+        self.acked_ranges.retain(|range| range.0 < end);
+        if let Some(last) = self.acked_ranges.last_mut() {
+            last.1 = last.1.min(Offset(end.0 - 1));
+        }
+    }
+
     fn settle(&mut self) {
         let mut gone = 0;
         for range in &mut self.acked_ranges {

@@ -176,6 +176,10 @@ impl Engine {
             // A file system that cannot say how full it is will say so by the write.
             self.free_bytes = self.fs.space_left(&self.options.dir).unwrap_or(u64::MAX);
         }
+        if self.free_bytes < least && !self.unlinks.is_empty() {
+            // Freed segments go with a checkpoint: do not wait for its time.
+            self.start_checkpoint();
+        }
         (self.free_bytes < least).then(|| {
             let source = std::io::Error::new(
                 std::io::ErrorKind::StorageFull,
@@ -280,7 +284,6 @@ impl Engine {
             self.publish(&mut plan, false);
         }
         answer(strong);
-        self.release_unlinks(self.journal.synced_lsn());
         self.prepare_spare();
         self.checkpoint_if_large();
     }
@@ -335,7 +338,7 @@ impl Engine {
         }
     }
 
-    /// Moves the log start; the freed segments go once the frames written so far are durable.
+    /// Moves the log start; the freed segments go with the next checkpoint.
     fn trim(&mut self, stream: StreamId, log_start: Offset) {
         let Some(writer) = self.streams.get_mut(&stream) else {
             return;
@@ -354,11 +357,7 @@ impl Engine {
             .retain(|segment| !freed.iter().any(|gone| Arc::ptr_eq(gone, segment)));
         let names = freed
             .iter()
-            .flat_map(|segment| {
-                let name = segment::file_name(segment.base_offset);
-                let stem = name.trim_end_matches("seg").to_string();
-                [name, format!("{stem}oix"), format!("{stem}tix")]
-            })
+            .flat_map(|gone| segment::all_names(gone.base_offset))
             .collect();
         self.unlinks.push(PendingUnlink {
             lsn: self.journal.last_lsn(),

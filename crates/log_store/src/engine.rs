@@ -48,7 +48,8 @@ pub(crate) struct InFlight {
     pub(crate) flush: bool,
 }
 
-/// Files whose removal waits until the frames up to an LSN are durable.
+/// Files whose removal waits for a checkpoint at or behind an LSN: until then a start still needs their batches to know
+/// the producers.
 #[derive(Debug)]
 pub(crate) struct PendingUnlink {
     pub(crate) lsn: u64,
@@ -563,9 +564,8 @@ impl Engine {
                     }),
                     Err(fault) => Err(fault),
                 };
-                match synced {
-                    Ok(()) => self.release_unlinks(self.journal.synced_lsn()),
-                    Err(fault) => self.poison(fault),
+                if let Err(fault) = synced {
+                    self.poison(fault);
                 }
             }
             JobDone::Removed => {}
@@ -608,8 +608,8 @@ impl Engine {
         }
     }
 
-    /// Removes files whose freeing is durable up to `lsn`.
-    pub(crate) fn release_unlinks(&mut self, lsn: u64) {
+    /// Removes files that a checkpoint at `lsn` no longer names.
+    fn release_unlinks(&mut self, lsn: u64) {
         let (ready, waiting) = std::mem::take(&mut self.unlinks)
             .into_iter()
             .partition(|unlink: &PendingUnlink| unlink.lsn <= lsn);

@@ -17,6 +17,8 @@ mod checkpoint;
 mod clock;
 mod codec;
 mod commit;
+#[cfg(test)]
+mod crash;
 mod engine;
 mod error;
 mod fs;

@@ -16,7 +16,7 @@ use std::sync::{Arc, RwLock};
 
 use crate::checkpoint::{self, Snapshot};
 use crate::clock::Clock;
-use crate::engine::{CHECKPOINT_DIR, Engine, InFlight, JOURNAL_DIR, LOG_DIR};
+use crate::engine::{CHECKPOINT_DIR, Engine, InFlight, JOURNAL_DIR, LOG_DIR, PendingUnlink};
 use crate::error::{CommitError, IoFault, OpenError};
 use crate::fs::{File, Fs, Lock, LockError, OpenMode, create_durably};
 use crate::jobs::remove_dir;
@@ -24,7 +24,7 @@ use crate::journal::files::{self, FRAMES_AT, JournalFile};
 use crate::journal::scan::{self, Scan};
 use crate::journal::writer::JournalWriter;
 use crate::log::{Registry, Shared};
-use crate::node::{NODE_FILE, Node};
+use crate::node::Node;
 use crate::op::StreamId;
 use crate::read::OpenSegments;
 use crate::replay::{Redo, Replay, ReplayStream};
@@ -182,13 +182,17 @@ fn load_node(fs: &dyn Fs, options: &LogOptions, dirs: &Dirs) -> Result<Node, Ope
     }
     let node = Node::new(options.node_id, fs);
     node.store(fs, dir)?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        // The new directory's own name; a parent that cannot be opened was not made by us.
-        if let Err(error) = fs.sync_dir(parent) {
-            tracing::debug!(%error, dir = %parent.display(), "cannot sync the parent directory");
+    // The directory's own name, and its parents', perhaps made by an attempt before this one.
+    for parent in dir.ancestors().skip(1) {
+        let here = parent.as_os_str().is_empty();
+        let parent = if here { Path::new(".") } else { parent };
+        match fs.sync_dir(parent) {
+            Ok(()) => {}
+            // Not ours to make durable, so not made by us either.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => break,
+            Err(error) => return Err(IoFault::of("sync directory", parent)(error).into()),
         }
     }
-    debug_assert_eq!(dir.join(NODE_FILE).file_name(), Some(NODE_FILE.as_ref()));
     Ok(node)
 }
 
@@ -285,11 +289,7 @@ fn redo(
         let Some(stream) = replay.streams.get(&redo.stream) else {
             continue;
         };
-        if !stream
-            .segments
-            .iter()
-            .any(|known| known.base == redo.segment)
-        {
+        if !stream.needs(redo.segment) {
             continue;
         }
         let same = |(id, base, ..): &&(StreamId, i64, Arc<dyn File>, PathBuf)| {
@@ -298,7 +298,13 @@ fn redo(
         if open.as_ref().filter(same).is_none() {
             let dir = dirs.log.join(stream::dir_name(redo.stream, &stream.name));
             let path = dir.join(segment::file_name(redo.segment));
-            let file = open_or_create(fs, &dir, redo, &path)?;
+            let live = stream
+                .segments
+                .iter()
+                .any(|known| known.base == redo.segment);
+            let Some(file) = open_or_create(fs, &dir, redo, &path, live)? else {
+                continue;
+            };
             open = Some((redo.stream, redo.segment, file, path));
         }
         let Some((.., file, path)) = &open else {
@@ -322,13 +328,16 @@ fn open_or_create(
     dir: &Path,
     redo: &Redo,
     path: &Path,
-) -> Result<Arc<dyn File>, OpenError> {
+    live: bool,
+) -> Result<Option<Arc<dyn File>>, OpenError> {
     match fs.open(path, OpenMode::Write) {
-        Ok(file) => Ok(file),
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !live => Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && redo.position == 0 => {
             let name = segment::file_name(redo.segment);
             let file = create_durably(fs, dir, &name);
-            Ok(file.map_err(IoFault::of("create segment", path))?)
+            let file = file.map_err(IoFault::of("create segment", path))?;
+            Ok(Some(file))
         }
         Err(error) => Err(IoFault::of("open segment", path)(error).into()),
     }
@@ -419,11 +428,23 @@ fn build(
     let open_segments = OpenSegments::default();
     let mut registry = Registry::default();
     let mut streams = HashMap::new();
+    let mut unlinks = Vec::new();
     for (id, stream) in replay.streams {
         let dir = options
             .dir
             .join(LOG_DIR)
             .join(stream::dir_name(id, &stream.name));
+        let freed = stream.freed.iter();
+        let names: Vec<String> = freed
+            .flat_map(|gone| segment::all_names(gone.base))
+            .collect();
+        if !names.is_empty() {
+            unlinks.push(PendingUnlink {
+                lsn: journal.last_lsn(),
+                dir: dir.clone(),
+                names,
+            });
+        }
         let writer = build_stream(&*fs, id, stream, dir, now, &open_segments)?;
         registry.by_name.insert(writer.state.name.clone(), id);
         registry.by_id.insert(id, Arc::clone(&writer.state));
@@ -450,7 +471,7 @@ fn build(
         failure: None,
         jobs: Vec::new(),
         in_flight: InFlight::default(),
-        unlinks: Vec::new(),
+        unlinks,
         changed: false,
         data_bytes: 0,
         checkpoint_at: now,

@@ -42,6 +42,8 @@ pub(crate) struct ReplayStream {
     pub(crate) acks: AckState,
     pub(crate) epochs: Vec<(i32, Offset)>,
     pub(crate) segments: Vec<ReplaySegment>,
+    /// Segments freed since the checkpoint that hold batches behind it: their producers still count.
+    pub(crate) freed: Vec<ReplaySegment>,
     pub(crate) producers: Producers,
 }
 
@@ -86,6 +88,7 @@ impl From<StreamSnapshot> for ReplayStream {
             acks: stream.acks,
             epochs: stream.epochs,
             segments: stream.segments.iter().map(durable).collect(),
+            freed: Vec::new(),
             producers: stream.producers,
         }
     }
@@ -188,6 +191,7 @@ impl Replay {
             acks: AckState::default(),
             epochs: Vec::new(),
             segments: Vec::new(),
+            freed: Vec::new(),
             producers: Producers::default(),
         };
         if self.streams.insert(id, stream).is_some() {
@@ -262,6 +266,12 @@ impl ReplayStream {
         Ok(())
     }
 
+    /// Whether anybody still needs the segment that starts at `base`.
+    pub(crate) fn needs(&self, base: i64) -> bool {
+        let mut all = self.segments.iter().chain(&self.freed);
+        all.any(|segment| segment.base == base)
+    }
+
     /// As [`crate::stream::StreamView::trim_to`].
     fn trim_to(&mut self, log_start: Offset) {
         self.log_start = self.log_start.max(log_start);
@@ -271,6 +281,8 @@ impl ReplayStream {
             .iter()
             .take_while(|segment| segment.end <= self.log_start.0)
             .count();
-        self.segments.drain(..freed);
+        let gone = self.segments.drain(..freed);
+        self.freed
+            .extend(gone.filter(|segment| segment.length > segment.durable));
     }
 }

@@ -20,6 +20,11 @@ pub(crate) fn file_name(base_offset: i64) -> String {
     format!("{base_offset:020}.seg")
 }
 
+/// Names of the segment and its index files.
+pub(crate) fn all_names(base_offset: i64) -> [String; 3] {
+    ["seg", "oix", "tix"].map(|extension| format!("{base_offset:020}.{extension}"))
+}
+
 /// The base offset of a segment's file name.
 pub(crate) fn parse_file_name(name: &str) -> Option<i64> {
     let digits = name.strip_suffix(".seg")?;

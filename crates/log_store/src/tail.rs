@@ -39,9 +39,45 @@ impl TailCheck<'_> {
             .into_iter()
             .map(|name| name.to_string_lossy().into_owned())
             .collect();
+        self.learn_from_freed(stream)?;
         let cut = self.check_segments(stream, &names)?;
         self.remove_strays(stream, &names)?;
         Ok(cut)
+    }
+
+    /// Takes the producers from freed segments. Where such a file is damaged or gone, what is known may be outdated:
+    /// then nothing is known, and every sequence will be accepted.
+    fn learn_from_freed(&mut self, stream: &mut ReplayStream) -> Result<(), OpenError> {
+        for segment in stream.freed.clone() {
+            let path = self.dir.join(segment::file_name(segment.base));
+            let file = match self.fs.open(&path, OpenMode::Read) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    stream.producers = Producers::default();
+                    continue;
+                }
+                Err(error) => return Err(IoFault::of("open segment", &path)(error).into()),
+            };
+            let found = file
+                .length()
+                .map_err(IoFault::of("measure segment", &path))?;
+            let mut walk = TailWalk {
+                window: Window::new(&*file, found.min(segment.length)),
+                position: segment.durable,
+                offset: start_offset(stream, &segment),
+                max_timestamp: i64::MIN,
+            };
+            while walk.position < segment.length {
+                match walk.next().map_err(IoFault::of("read segment", &path))? {
+                    Ok(header) => note(stream, &header, self.now_ms, self.max_producers),
+                    Err(_) => {
+                        stream.producers = Producers::default();
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_segments(
@@ -72,6 +108,10 @@ impl TailCheck<'_> {
                 stream.end = end;
                 stream.segments.truncate(at + 1);
                 stream.segments.retain(|segment| segment.length > 0);
+                // Offsets that are gone were neither trimmed nor acked: they will be given again.
+                stream.log_start = stream.log_start.min(crate::op::Offset(end));
+                stream.acks.cut(crate::op::Offset(end));
+                stream.epochs.retain(|(_, first)| first.0 < end);
                 return Ok(true);
             }
         }
@@ -192,7 +232,8 @@ impl TailCheck<'_> {
             let Some(base) = segment::parse_file_name(&format!("{stem}.seg")) else {
                 continue;
             };
-            if stream.segments.iter().any(|segment| segment.base == base) {
+            // Freed ones go with the next checkpoint, not before.
+            if stream.needs(base) {
                 continue;
             }
             match extension {

@@ -216,13 +216,26 @@ fn search(
     Ok(None)
 }
 
-/// The first aligned place that starts with the magic.
+/// The first aligned place that starts with the magic. Most of a file is zeroes: those go by in large steps.
 fn find_magic(bytes: &[u8]) -> Option<usize> {
+    const STEP: usize = 512;
+    const ZEROES: [u8; STEP] = [0; STEP];
     let magic = FRAME_MAGIC.to_le_bytes();
-    bytes
-        .chunks_exact(FRAME_ALIGN as usize)
-        .position(|chunk| chunk[0] == magic[0] && chunk[1] == magic[1])
-        .map(|at| at * FRAME_ALIGN as usize)
+    let mut at = 0;
+    while at + FRAME_ALIGN as usize <= bytes.len() {
+        if bytes.len() - at >= STEP && bytes[at..at + STEP] == ZEROES {
+            at += STEP;
+            continue;
+        }
+        let end = (at + STEP).min(bytes.len());
+        while at + FRAME_ALIGN as usize <= end {
+            if bytes[at..at + 2] == magic {
+                return Some(at);
+            }
+            at += FRAME_ALIGN as usize;
+        }
+    }
+    None
 }
 
 /// Reads the frames of one file.

@@ -148,11 +148,6 @@ impl JournalWriter {
         self.next_lsn - 1
     }
 
-    /// All frames up to this one are synced.
-    pub(crate) fn synced_lsn(&self) -> u64 {
-        self.synced_lsn
-    }
-
     /// Sequence and position where the next frame will be: what a checkpoint remembers.
     pub(crate) fn place(&self) -> (u64, u64) {
         (self.file.sequence, self.position)

@@ -1,0 +1,147 @@
+//! What the log must contain: the plain-collections truth that recovered logs are compared with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::op::Table;
+
+/// A batch: base offset, record count, checksum (unique in a history).
+pub(crate) type ModelBatch = (i64, i32, u32);
+
+/// The last batch of an idempotent producer, for the check of duplicates.
+#[derive(Debug, Clone)]
+pub(crate) struct LastProduced {
+    pub(crate) bytes: bytes::Bytes,
+    pub(crate) base: i64,
+    pub(crate) next_sequence: i32,
+}
+
+/// One stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ModelStream {
+    pub(crate) id: u32,
+    pub(crate) weak: bool,
+    pub(crate) log_start: i64,
+    pub(crate) end: i64,
+    /// Acked offsets from `low` on.
+    pub(crate) low: i64,
+    pub(crate) acks: BTreeSet<i64>,
+    /// Those that reach beyond the log start.
+    pub(crate) batches: Vec<ModelBatch>,
+    pub(crate) produced: Option<LastProduced>,
+    /// Which producer writes to it.
+    pub(crate) producer_id: i64,
+    /// Weak data below this was covered by a checkpoint.
+    pub(crate) floor: i64,
+}
+
+/// Everything.
+#[derive(Clone, Default)]
+pub(crate) struct Model {
+    pub(crate) tables: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    pub(crate) streams: BTreeMap<String, ModelStream>,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        for ((_, key), value) in &self.tables {
+            writeln!(f, "  {key:?}: {} x {:?}", value.len(), value.first())?;
+        }
+        for (name, s) in &self.streams {
+            let last = s.batches.last();
+            let ModelStream {
+                log_start,
+                end,
+                low,
+                floor,
+                ..
+            } = s;
+            let (acks, count) = (&s.acks, s.batches.len());
+            writeln!(
+                f,
+                "  {name}: {log_start}..{end}, low {low} {acks:?}, {count} batches, {last:?}, floor {floor}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl ModelStream {
+    pub(crate) fn append(&mut self, count: i32, crc: u32) -> i64 {
+        let base = self.end;
+        self.batches.push((base, count, crc));
+        self.end += i64::from(count);
+        base
+    }
+
+    pub(crate) fn ack(&mut self, first: i64, last: i64) {
+        self.acks
+            .extend((first..=last).filter(|offset| *offset >= self.low));
+        while self.acks.remove(&self.low) {
+            self.low += 1;
+        }
+        self.trim(self.low);
+    }
+
+    pub(crate) fn trim(&mut self, log_start: i64) {
+        self.log_start = self.log_start.max(log_start);
+        while self.low < self.log_start || self.acks.contains(&self.low) {
+            self.acks.remove(&self.low);
+            self.low += 1;
+        }
+        let start = self.log_start;
+        self.batches
+            .retain(|(base, count, _)| base + i64::from(*count) > start);
+    }
+
+    /// Whether a recovered stream may be this one.
+    fn matches(&self, found: &ModelStream) -> bool {
+        if self.id != found.id {
+            return false;
+        }
+        if !self.weak {
+            return self.log_start == found.log_start
+                && self.end == found.end
+                && self.low == found.low
+                && self.acks == found.acks
+                && self.batches == found.batches;
+        }
+        // Weak data may be missing at the end, never in between, and not below the last checkpoint.
+        let prefix = found.batches.len() <= self.batches.len()
+            && self.batches[..found.batches.len()] == found.batches[..];
+        prefix
+            && found.end <= self.end
+            && found.end >= self.floor
+            && found.log_start == self.log_start.min(found.end)
+    }
+}
+
+impl Model {
+    /// Whether a recovered log may be this one; with `exact`, weak streams too must be whole.
+    pub(crate) fn matches(&self, found: &Model, exact: bool) -> bool {
+        self.tables == found.tables
+            && self.streams.len() == found.streams.len()
+            && self.streams.iter().all(|(name, stream)| {
+                found.streams.get(name).is_some_and(|found| {
+                    stream.matches(found) && (!exact || stream.end == found.end)
+                })
+            })
+    }
+
+    /// Everything found in a damaged log must have been written, at its own offset.
+    pub(crate) fn contains(&self, found: &Model, context: &str) {
+        for (name, stream) in &found.streams {
+            let Some(mine) = self.streams.get(name) else {
+                continue;
+            };
+            for batch in &stream.batches {
+                // The base offset lies outside the batch's checksum, in Kafka's format as in ours.
+                let mut written = mine.batches.iter();
+                let known = written.any(|(_, count, crc)| (*count, *crc) == (batch.1, batch.2))
+                    || batch.0 < mine.log_start;
+                assert!(known, "{context}: {name} has the made-up batch {batch:?}");
+            }
+        }
+    }
+}
