@@ -20,6 +20,7 @@ use crate::exit::Outcome;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    demo::end_with_parent();
     let arguments = Arguments::parse_from(arguments::flume_spelling(std::env::args_os()));
     exit::code(run(arguments.command))
 }

@@ -27,7 +27,10 @@ pub(crate) fn run(mut options: CheckOptions) -> Outcome {
     if options.json {
         say(&render::json(&outcome))?;
     } else {
-        say(&render::text(&outcome, style(std::io::stdout().is_terminal())))?;
+        say(&render::text(
+            &outcome,
+            style(std::io::stdout().is_terminal()),
+        ))?;
     }
     Ok(if outcome.has_errors() {
         Ending::BadConfiguration
@@ -43,7 +46,10 @@ pub(crate) fn check(
 ) -> anyhow::Result<Checked> {
     let outcome = load(options, agent)?;
     if !outcome.problems.is_empty() {
-        complain(&render::text(&outcome, style(std::io::stderr().is_terminal())));
+        complain(&render::text(
+            &outcome,
+            style(std::io::stderr().is_terminal()),
+        ));
     }
     if outcome.has_errors() {
         return Ok(Checked::Bad);

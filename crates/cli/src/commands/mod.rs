@@ -4,7 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod broker;
 pub(crate) mod check;
 pub(crate) mod consume;
-mod kafka;
+pub(crate) mod kafka;
 pub(crate) mod pages;
 pub(crate) mod produce;
 pub(crate) mod running;
