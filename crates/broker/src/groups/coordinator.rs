@@ -7,7 +7,6 @@
 //!
 //! Invariant: every ticket is answered once, or taken back by the request that is dropped.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::GroupConfig;
 use super::error::GroupError;
-use super::group::{Group, GroupState, GroupSummary, Limits};
+use super::group::{Group, GroupState, GroupSummary};
 use super::join::{JoinAnswer, JoinFailure, JoinRequest};
-use super::member::{Effect, Millis, Ticket};
-use super::offsets::{GroupRecord, detach, group_key, parse_group_key, parse_offset_key};
+use super::member::{Millis, Ticket};
+use super::offsets::{GroupRecord, parse_group_key, parse_offset_key};
 use super::session::{Leaving, SyncAnswer, SyncRequest};
+use super::slots::{Groups, Slot, put_record};
 use super::store::OffsetTable;
 
 /// Longest group id and member id. The protocol could say more; a key of the log's tables has to hold it.
@@ -40,7 +40,7 @@ pub struct GroupCoordinator {
     groups: Mutex<Groups>,
     /// Held while group records are written or deleted, so that they reach the log in the order of what happened.
     pub(super) records: tokio::sync::Mutex<()>,
-    wake: Notify,
+    pub(super) wake: Notify,
     origin: Instant,
 }
 
@@ -53,38 +53,6 @@ pub struct GroupListing {
     pub protocol_type: StrBytes,
     /// Its state.
     pub state: GroupState,
-}
-
-#[derive(Default)]
-pub(super) struct Groups {
-    pub(super) slots: BTreeMap<StrBytes, Slot>,
-    timers: BTreeSet<(Millis, StrBytes)>,
-    joins: HashMap<Ticket, oneshot::Sender<JoinAnswer>>,
-    syncs: HashMap<Ticket, oneshot::Sender<SyncAnswer>>,
-    last_ticket: Ticket,
-    /// Groups whose record in the log is out of date.
-    pub(super) dirty: BTreeSet<StrBytes>,
-    bytes: usize,
-}
-
-/// A group and what the log knows about it.
-pub(super) struct Slot {
-    pub(super) group: Group,
-    timer: Option<Millis>,
-    /// Whether the group may have offsets in the table.
-    pub(super) has_offsets: bool,
-    /// Wall clock, milliseconds since 1970; `None` while there are members.
-    pub(super) empty_since_ms: Option<i64>,
-}
-
-impl Slot {
-    pub(super) fn record(&self) -> GroupRecord {
-        GroupRecord {
-            generation: self.group.generation(),
-            empty_since_ms: self.empty_since_ms,
-            protocol_type: self.group.protocol_type().cloned().unwrap_or_default(),
-        }
-    }
 }
 
 impl GroupCoordinator {
@@ -307,123 +275,6 @@ impl GroupCoordinator {
         Ok(())
     }
 
-    /// Finds the slot of a group that somebody joins, or makes it.
-    fn make_room(
-        &self,
-        groups: &mut Groups,
-        group_id: &StrBytes,
-        is_new_member: bool,
-    ) -> Result<(), GroupError> {
-        if groups.bytes > self.config.max_total_bytes {
-            return Err(GroupError::GroupFull);
-        }
-        if groups.slots.contains_key(group_id) {
-            return Ok(());
-        }
-        if !is_new_member {
-            return Err(GroupError::UnknownMember);
-        }
-        self.ensure_slot(groups, group_id).map(drop)
-    }
-
-    /// The slot of a group, new if need be.
-    pub(super) fn ensure_slot<'a>(
-        &self,
-        groups: &'a mut Groups,
-        group_id: &StrBytes,
-    ) -> Result<&'a mut Slot, GroupError> {
-        let full = groups.slots.len() >= self.config.max_groups;
-        if full && !groups.slots.contains_key(group_id) {
-            return Err(GroupError::GroupFull);
-        }
-        let slot = groups.slots.entry(detach(group_id));
-        Ok(slot.or_insert_with(|| self.new_slot(self.clock.now_ms())))
-    }
-
-    fn new_slot(&self, now_ms: i64) -> Slot {
-        let group = Group::new(self.limits(), 0, None);
-        Slot {
-            group,
-            timer: None,
-            has_offsets: false,
-            empty_since_ms: Some(now_ms),
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            max_members: self.config.max_group_size,
-            max_bytes: self.config.max_group_bytes,
-            initial_delay: self.config.initial_rebalance_delay.as_millis() as Millis,
-        }
-    }
-
-    /// One step of a group: runs `work`, delivers its effects, sets its timer, forgets it if nothing is left of it.
-    /// `None` if there is no such group.
-    pub(super) fn step<T>(
-        &self,
-        groups: &mut Groups,
-        group_id: &StrBytes,
-        work: impl FnOnce(&mut Group, Millis, &mut Vec<Effect>) -> T,
-    ) -> Option<T> {
-        let now = self.now();
-        let Groups {
-            slots,
-            timers,
-            joins,
-            syncs,
-            dirty,
-            bytes,
-            ..
-        } = groups;
-        let slot = slots.get_mut(group_id)?;
-        let mut effects = Vec::new();
-        *bytes -= slot.group.bytes();
-        let outcome = work(&mut slot.group, now, &mut effects);
-        *bytes += slot.group.bytes();
-        let mut record_changed = false;
-        for effect in effects {
-            // A receiver that is gone has given up waiting; nothing is lost.
-            match effect {
-                Effect::Join(ticket, answer) => {
-                    joins.remove(&ticket).map(|sender| sender.send(answer).ok());
-                }
-                Effect::Sync(ticket, answer) => {
-                    syncs.remove(&ticket).map(|sender| sender.send(answer).ok());
-                }
-                Effect::Populated => {
-                    slot.empty_since_ms = None;
-                    record_changed = true;
-                }
-                Effect::Emptied => {
-                    slot.empty_since_ms = Some(self.clock.now_ms());
-                    record_changed = true;
-                }
-            }
-        }
-        if record_changed && slot.has_offsets {
-            dirty.insert(group_id.clone());
-            self.wake.notify_one();
-        }
-        let next = slot.group.next_deadline();
-        if let Some(next) = next
-            && slot.timer.is_none_or(|timer| timer > next)
-        {
-            if let Some(timer) = slot.timer.replace(next) {
-                timers.remove(&(timer, group_id.clone()));
-            }
-            timers.insert((next, group_id.clone()));
-            self.wake.notify_one();
-        }
-        if slot.group.is_idle() && !slot.has_offsets {
-            if let Some(timer) = slot.timer {
-                timers.remove(&(timer, group_id.clone()));
-            }
-            slots.remove(group_id);
-        }
-        Some(outcome)
-    }
-
     /// Does what is due; says when the next deadline is.
     fn pass_time(&self) -> Option<Instant> {
         let mut groups = self.lock();
@@ -504,14 +355,6 @@ impl Drop for Waiting<'_> {
             .step(&mut groups, self.group_id, |group, now, effects| {
                 group.abandon(now, ticket, effects);
             });
-    }
-}
-
-pub(super) fn put_record(group_id: &StrBytes, slot: &Slot) -> Op {
-    Op::Put {
-        table: Table::Groups,
-        key: group_key(group_id),
-        value: slot.record().encode(),
     }
 }
 

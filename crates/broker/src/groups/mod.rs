@@ -31,6 +31,7 @@ mod offset_requests;
 mod offsets;
 mod rebalance;
 mod session;
+mod slots;
 mod store;
 mod subscription;
 

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use flafka_log_store::{Op, Table};
 use kafka_protocol::protocol::StrBytes;
 
-use super::coordinator::{GroupCoordinator, Slot, check_offsets_id, put_record};
+use super::coordinator::{GroupCoordinator, check_offsets_id};
 use super::error::GroupError;
 use super::group::GroupState;
 use super::offsets::{
     CommittedOffset, detach, group_key, offset_key, offsets_prefix, parse_offset_key,
 };
+use super::slots::{Slot, put_record};
 use super::subscription;
 
 /// Who commits.
