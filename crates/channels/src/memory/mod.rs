@@ -14,72 +14,28 @@
 //! at least as much as it puts), and a batch that is larger than the whole byte capacity is let
 //! in alone instead of being refused for ever.
 
-use std::collections::VecDeque;
+mod config;
+mod queue;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+pub use config::MemoryChannelConfig;
 use flafka_flow::Batch;
 use flafka_flow::channel::{Channel, ChannelError, Lease, Settle, TakeLimit};
 use flafka_flow::clock::Clock;
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
-use flafka_flow::settings::{ByteSize, LenientCount, Reader, Seconds};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-/// Bytes of one slot of the byte capacity.
-const SLOT_BYTES: u64 = 100;
-/// Flume counts events and slots in 32-bit integers; more means without limit there.
-const LARGEST: usize = i32::MAX as usize;
+use self::config::{LARGEST, slot_budget};
+use self::queue::{Queue, Segment, measure};
+
 /// A longer `keep-alive` means for ever; clocks cannot be added up without end.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Assumed when the machine does not say how much memory it has.
-const UNKNOWN_MEMORY_BYTES: u64 = 1 << 30;
-
-flafka_flow::settings! {
-    /// Keeps events in memory: the fastest channel, and its events are lost when the process
-    /// dies. At an ordered stop the agent drains it first.
-    pub struct MemoryChannelConfig {
-        /// Events that the channel holds at most, those in open leases included.
-        "capacity" => capacity: LenientCount = LenientCount(100),
-        /// Events that one put or one take moves at most. Must not exceed `capacity`.
-        "transactionCapacity" => transaction_capacity: LenientCount = LenientCount(100),
-        /// Seconds that a put waits for room, and a take for a first event.
-        "keep-alive" => keep_alive: Seconds = Seconds(Duration::from_secs(3)),
-        /// Bytes of event bodies that the channel holds at most, less the share of
-        /// `byteCapacityBufferPercentage`; counted in slots of 100 bytes a body. 0 means without
-        /// limit. Without this key: a fifth of the memory that the process may use, which is
-        /// what Flume's rule (80 % of the heap) gives in a Java machine with default settings.
-        "byteCapacity" => byte_capacity: Option<ByteSize>,
-        /// Percent of `byteCapacity` set aside for headers, which are not counted.
-        "byteCapacityBufferPercentage" => buffer_percentage: u32 = 20,
-    }
-    check(|config: &MemoryChannelConfig, reader: &mut Reader<'_>| {
-        if config.transaction_capacity > config.capacity {
-            reader.error(
-                "transactionCapacity",
-                format!(
-                    "transactionCapacity {} is larger than capacity {}",
-                    config.transaction_capacity.0, config.capacity.0
-                ),
-                Some("a number up to `capacity`".to_owned()),
-            );
-        }
-        if config.capacity.0 > LARGEST {
-            reader.error("capacity", "too large", Some(format!("a number up to {LARGEST}")));
-        }
-        if config.buffer_percentage > 100 {
-            reader.error(
-                "byteCapacityBufferPercentage",
-                "more than all of it",
-                Some("a number from 0 to 100".to_owned()),
-            );
-        }
-    })
-}
-
 /// Makes memory channels.
 pub struct MemoryChannelFactory;
 
@@ -125,24 +81,6 @@ struct Shared {
 struct Slots {
     budget: usize,
     free: Semaphore,
-}
-
-#[derive(Default)]
-struct Queue {
-    open: bool,
-    next: u64,
-    segments: VecDeque<Segment>,
-}
-
-/// A run of events that were put together.
-struct Segment {
-    /// Sequence number of the first event.
-    first: u64,
-    batch: Batch,
-    /// Byte slots whose permits it holds; no more than the budget.
-    slots: usize,
-    /// Bodies and headers, for the take's limit.
-    bytes: u64,
 }
 
 impl MemoryChannel {
@@ -384,81 +322,6 @@ async fn permits(
         .ok()
 }
 
-impl Queue {
-    /// Takes segments from the front, cutting the last one where the limit is reached.
-    fn take(&mut self, limit: TakeLimit, transaction_capacity: usize) -> Vec<Segment> {
-        let mut events = limit.events.clamp(1, transaction_capacity);
-        let mut bytes = limit.bytes;
-        let mut taken = Vec::new();
-        while let Some(front) = self.segments.front_mut() {
-            if front.batch.len() <= events && front.bytes <= bytes {
-                events -= front.batch.len();
-                bytes -= front.bytes;
-                taken.extend(self.segments.pop_front());
-                continue;
-            }
-            let count = front.fitting(events, bytes, taken.is_empty());
-            if count == front.batch.len() {
-                taken.extend(self.segments.pop_front());
-            } else if count > 0 {
-                taken.push(front.split_front(count));
-            }
-            break;
-        }
-        taken
-    }
-}
-
-impl Segment {
-    /// How many leading events fit into both limits; at least one when `needs_one`.
-    fn fitting(&self, events: usize, bytes: u64, needs_one: bool) -> usize {
-        let most = events.min(self.batch.len());
-        if self.bytes <= bytes {
-            return most;
-        }
-        let mut left = bytes;
-        for (index, event) in self.batch.iter().take(most).enumerate() {
-            let size = event_bytes(event.body, event.headers.encoded());
-            if size > left {
-                return index.max(usize::from(needs_one));
-            }
-            left -= size;
-        }
-        most
-    }
-
-    /// Cuts off the first `count` events.
-    fn split_front(&mut self, count: usize) -> Segment {
-        let batch = self.batch.slice(0..count);
-        let (slots, bytes) = measure(&batch);
-        let front = Segment {
-            first: self.first,
-            batch,
-            slots: usize::try_from(slots).unwrap_or(usize::MAX).min(self.slots),
-            bytes,
-        };
-        self.first += count as u64;
-        self.batch = self.batch.slice(count..self.batch.len());
-        self.slots -= front.slots;
-        self.bytes -= front.bytes;
-        front
-    }
-}
-
-fn event_bytes(body: &[u8], headers: &[u8]) -> u64 {
-    body.len() as u64 + headers.len() as u64
-}
-
-/// Byte slots, and bytes with headers, of a batch. An empty body takes one slot.
-fn measure(batch: &Batch) -> (u64, u64) {
-    let (mut slots, mut bytes) = (0, 0);
-    for event in batch.iter() {
-        slots += (event.body.len() as u64).div_ceil(SLOT_BYTES).max(1);
-        bytes += event_bytes(event.body, event.headers.encoded());
-    }
-    (slots, bytes)
-}
-
 /// Events on their way to a sink. Dropped without an end, as a cancelled commit does, they go
 /// back.
 struct MemorySettle {
@@ -483,38 +346,6 @@ impl Drop for MemorySettle {
             self.shared.give_back(std::mem::take(&mut self.taken));
         }
     }
-}
-
-/// The byte capacity in slots; `None` = without limit.
-fn slot_budget(config: &MemoryChannelConfig) -> Option<usize> {
-    let capacity = match config.byte_capacity {
-        Some(ByteSize(bytes)) => bytes,
-        None => default_byte_capacity(),
-    };
-    let for_bodies = u128::from(capacity) * u128::from(100 - config.buffer_percentage.min(100));
-    let slots = usize::try_from(for_bodies / 100 / u128::from(SLOT_BYTES)).unwrap_or(usize::MAX);
-    (1..LARGEST).contains(&slots).then_some(slots)
-}
-
-/// A fifth of what the process may use: a Java machine without settings takes a quarter of the
-/// memory as its heap, and Flume 80 % of the heap.
-fn default_byte_capacity() -> u64 {
-    let machine = {
-        let info = rustix::system::sysinfo();
-        u64::try_from(info.totalram)
-            .unwrap_or(UNKNOWN_MEMORY_BYTES)
-            .saturating_mul(u64::from(info.mem_unit).max(1))
-    };
-    let limits = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let allowed = limits
-        .iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok())
-        .filter_map(|text| text.trim().parse().ok())
-        .fold(machine, u64::min);
-    allowed / 5
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use flafka_flow::conformance::channel::{Promises, suite};
 use flafka_flow::conformance::doubles::build_context;
 use flafka_flow::conformance::{numbers, to_numbers};
-use flafka_flow::settings::{Report, Section, Settings};
+use flafka_flow::settings::{ByteSize, LenientCount, Report, Seconds, Section, Settings};
 use flafka_flow::{Event, Headers};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::config::default_byte_capacity;
 use super::*;
 
 fn config(capacity: usize, byte_capacity: u64) -> MemoryChannelConfig {
