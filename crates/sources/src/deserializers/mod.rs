@@ -265,3 +265,24 @@ fn first_bytes(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
     }
     Ok(read)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_deserializer_is_documented_and_named_once() {
+        let mut names = BTreeSet::new();
+        for deserializer in DESERIALIZERS {
+            for name in deserializer.names.all() {
+                assert!(names.insert(name.to_ascii_lowercase()), "{name} twice");
+            }
+            assert!(!deserializer.docs.is_empty());
+            for field in (deserializer.fields)() {
+                assert!(!field.docs.is_empty(), "{}", field.key);
+            }
+        }
+    }
+}

@@ -259,9 +259,10 @@ impl Spooler {
         let tracked = self.resume.take_if(|resume| is_file_of(resume, path));
         let known = match (tracked, self.resting.get(path)) {
             (Some(tracked), _) => {
+                // The inode alone: a device may have another number after a reboot.
                 let same = tracked
                     .identity
-                    .is_none_or(|identity| identity == seen.identity);
+                    .is_none_or(|(_, inode)| inode == seen.identity.1);
                 same.then_some(tracked.position)
             }
             (None, Some(rest)) if rest.position > 0 => {

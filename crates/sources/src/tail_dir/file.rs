@@ -18,7 +18,7 @@ use bytes::Bytes;
 use flafka_flow::{Batch, BatchBuilder, Headers, HeadersBuilder};
 use tokio::time::Instant;
 
-use super::journal::{Identity, Mark};
+use super::journal::{Entry, Identity, Mark};
 use super::lines::{LineSpans, MAX_LINE_BYTES};
 use crate::plain_file::open_plain;
 
@@ -34,6 +34,15 @@ const SEARCH_FROM_BYTES: u64 = 64 << 10;
 pub(super) struct Seen {
     pub(super) size: u64,
     pub(super) modified: SystemTime,
+}
+
+impl Seen {
+    pub(super) fn of(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            size: metadata.len(),
+            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        }
+    }
 }
 
 /// One batch and where the file stands behind it.
@@ -122,6 +131,17 @@ impl TailFile {
             found_in: 0,
             gone_since: None,
             retry_at: None,
+        }
+    }
+
+    /// What the store keeps of it.
+    pub(super) fn entry(&self) -> Entry {
+        Entry {
+            identity: self.identity,
+            path: self.path.clone(),
+            position: self.position,
+            head: self.head,
+            tail: self.tail,
         }
     }
 
@@ -320,6 +340,11 @@ pub(super) fn identity_of(metadata: &std::fs::Metadata) -> Identity {
         device: metadata.dev(),
         inode: metadata.ino(),
     }
+}
+
+/// Whether `path` leads to this file.
+pub(super) fn still_there(path: &Path, identity: Identity) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| identity_of(&metadata) == identity)
 }
 
 /// Fills the spare capacity of `buffer`, which begins at `start` of the file; false at its end.

@@ -19,7 +19,9 @@ use flafka_flow::counters::{Counters, Metric};
 use flafka_flow::{Headers, HeadersBuilder};
 use tokio::time::Instant;
 
-use super::file::{Chunk, Reading, Request, Seen, TailFile, end_of_lines, identity_of};
+use super::file::{
+    Chunk, Reading, Request, Seen, TailFile, end_of_lines, identity_of, still_there,
+};
 use super::finder::Group;
 use super::journal::{Entry, Identity, Mark};
 use super::lines::MAX_LINE_BYTES;
@@ -66,6 +68,9 @@ pub(super) struct Tailer {
     groups: Vec<Group>,
     files: BTreeMap<u32, TailFile>,
     by_identity: HashMap<Identity, u32>,
+    /// The files of the start that were not found yet: a device may have another number after a
+    /// reboot.
+    by_inode: HashMap<u64, u32>,
     next_id: u32,
     look: u64,
     look_took: Duration,
@@ -92,6 +97,7 @@ impl Tailer {
             groups,
             files: BTreeMap::new(),
             by_identity: HashMap::new(),
+            by_inode: HashMap::new(),
             next_id: 1,
             look: 0,
             look_took: Duration::ZERO,
@@ -110,6 +116,9 @@ impl Tailer {
                 file.go_to(entry.position, entry.tail);
                 file.head = entry.head;
                 file.gone_since = Some(now);
+            }
+            if entry.head.length > 0 {
+                tailer.by_inode.insert(entry.identity.inode, id);
             }
             tailer.store.set(id, entry);
         }
@@ -211,7 +220,7 @@ impl Tailer {
         file.seen = old.seen;
         file.found_in = old.found_in;
         file.gone_since = old.gone_since;
-        let entry = fresh_entry(file);
+        let entry = file.entry();
         self.store.set(id, entry);
         turn.id = id;
         if let Some(size) = self.files.get(&id).and_then(|file| file.seen) {
@@ -288,7 +297,10 @@ impl Tailer {
         let identity = identity_of(&metadata);
         let id = match self.by_identity.get(&identity) {
             Some(id) => *id,
-            None => match self.begin_file(identity, path, now) {
+            None => match self
+                .on_new_device(identity)
+                .map_or_else(|| self.begin_file(identity, path, now), Ok)
+            {
                 Ok(id) => id,
                 Err(error) => {
                     self.complain(path, "open file", &error, now);
@@ -319,14 +331,24 @@ impl Tailer {
             self.store
                 .update(id, |entry| path.clone_into(&mut entry.path));
         }
-        let seen = Seen {
-            size: metadata.len(),
-            modified: metadata
-                .modified()
-                .unwrap_or(std::time::SystemTime::UNIX_EPOCH),
-        };
+        let seen = Seen::of(&metadata);
         self.consider(id, seen, now);
         true
+    }
+
+    /// The file of the start that has this inode on a device of another number. Its first read
+    /// tells by the content whether it is the same.
+    fn on_new_device(&mut self, identity: Identity) -> Option<u32> {
+        let id = self.by_inode.remove(&identity.inode)?;
+        let file = self.files.get_mut(&id)?;
+        if file.gone_since.is_none() || file.handle.is_some() || file.identity == identity {
+            return None;
+        }
+        self.by_identity.remove(&file.identity);
+        file.identity = identity;
+        self.by_identity.insert(identity, id);
+        self.store.update(id, |entry| entry.identity = identity);
+        Some(id)
     }
 
     /// A file that was not known.
@@ -339,7 +361,7 @@ impl Tailer {
         let id = self.add(identity, path, now);
         if let Some(file) = self.files.get_mut(&id) {
             file.go_to(start, Mark::default());
-            let entry = fresh_entry(file);
+            let entry = file.entry();
             self.store.set(id, entry);
         }
         tracing::info!(path = %path.display(), inode = identity.inode, position = start, "new file");
@@ -395,12 +417,7 @@ impl Tailer {
                 .is_some_and(|since| now.duration_since(since) >= REMEMBERED);
             match file.handle.as_ref().map(std::fs::File::metadata) {
                 Some(Ok(metadata)) => {
-                    let seen = Seen {
-                        size: metadata.len(),
-                        modified: metadata
-                            .modified()
-                            .unwrap_or(std::time::SystemTime::UNIX_EPOCH),
-                    };
+                    let seen = Seen::of(&metadata);
                     self.consider(id, seen, now);
                 }
                 Some(Err(_)) => file.handle = None,
@@ -468,24 +485,10 @@ impl Tailer {
     }
 }
 
-fn still_there(path: &Path, identity: Identity) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| identity_of(&metadata) == identity)
-}
-
 fn headers_of(group: &Headers, options: &Options, path: &Path) -> Headers {
     let mut builder = HeadersBuilder::from(group);
     if let Some(name) = &options.file_header {
         builder.set(name, &path.to_string_lossy());
     }
     builder.finish()
-}
-
-fn fresh_entry(file: &TailFile) -> Entry {
-    Entry {
-        identity: file.identity,
-        path: file.path.clone(),
-        position: file.position,
-        head: file.head,
-        tail: file.tail,
-    }
 }

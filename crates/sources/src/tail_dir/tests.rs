@@ -409,6 +409,31 @@ async fn a_kill_repeats_nothing_once_the_journal_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_got_another_number_is_no_other_file() {
+    let mut scene = Scene::new(&[]);
+    scene.append("a.log", "1\n2\n");
+    scene.append("b.log", "3\n");
+    scene.start().await;
+    scene.poll().await;
+    scene.stop().await;
+    let path = scene.folder.path().join("positions.json.journal");
+    let journal = decode_journal(&fs::read(&path).expect("reads")).expect("a journal");
+    let mut bytes = super::journal::encode_header(journal.position_file, journal.position_file);
+    for (id, mut entry) in journal.entries {
+        entry.identity.device += 1;
+        super::journal::encode_file(&mut bytes, id, &entry);
+    }
+    fs::write(&path, bytes).expect("writes");
+    fs::rename(scene.path("a.log"), scene.path("a.log.1")).expect("renames");
+    scene.append("a.log.1", "4\n");
+    fs::write(scene.path("b.log"), "other content\n").expect("writes");
+    scene.start().await;
+    let mut bodies = scene.bodies().await;
+    bodies.sort_unstable();
+    assert_eq!(bodies, ["1", "2", "3", "4", "other content"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_position_file_of_flume_is_taken_over_and_written_for_it() {
     let mut scene = Scene::new(&[]);
     scene.append("a.log", "1\n2\n");
