@@ -4,7 +4,7 @@
 //! resolves `${…}`, [`filters`] fetches secrets, [`topology`] finds the components and lets their
 //! factories check the settings. [`load_and_check`] goes it in one call and gives an [`Outcome`]
 //! with agents that can be built and every problem with its place; [`render`] shows those to
-//! people and programs, and [`reference`] writes the reference of all keys.
+//! people and programs, and [`mod@reference`] writes the reference of all keys.
 
 mod check;
 mod comments;
