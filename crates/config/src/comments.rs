@@ -5,10 +5,8 @@ use flafka_flow::settings::{Problem, Severity};
 use crate::loader::Loaded;
 use crate::secrets::looks_secret;
 
-/// Keys whose values are programs or patterns, in which a blank and `#` are no surprise.
-const MAY_HOLD: [&str; 9] = [
-    "command",
-    "shell",
+/// Keys whose values are patterns or free text, in which a blank and `#` are no surprise.
+const MAY_HOLD: [&str; 7] = [
     "regex",
     "searchPattern",
     "replaceString",

@@ -230,9 +230,23 @@ fn excerpt(
     {
         return plain(problem);
     }
-    let text = String::from_utf8_lossy(&bytes);
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    if !style.color {
+        // Without colours ariadne still colours the word of a kind of our own.
+        text = without_escapes(&text);
+    }
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
     format!("{}\n", lines.join("\n"))
+}
+
+/// A text without its colour sequences (`ESC [ … m`).
+fn without_escapes(text: &str) -> String {
+    let mut parts = text.split('\u{1b}');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or("", |(_, rest)| rest));
+    }
+    plain
 }
 
 /// What a value is when it is not what stands in the file.

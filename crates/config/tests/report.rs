@@ -4,6 +4,7 @@ mod support;
 
 use flafka_config::LoadOptions;
 use flafka_config::render::{self, Style};
+use flafka_flow::settings::Severity;
 
 use support::{check, check_with};
 
@@ -85,6 +86,18 @@ fn the_report_is_plain_unless_told_otherwise() {
         },
     );
     assert!(colored.contains("\u{1b}["));
+    let note =
+        check("a1.sinkgroups = g\na1.sinkgroups.g.sinks = k\na1.sources.r.command = tail # all\n");
+    assert!(note.count(Severity::Note) == 1, "{note:?}");
+    let shown = render::text(&note, Style::default());
+    assert!(
+        shown.contains("Note: a1.sinkgroups.g.processor.type") && !shown.contains('\u{1b}'),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("put `# all` on a line of its own"),
+        "{shown}"
+    );
 }
 
 #[test]
