@@ -109,7 +109,11 @@ impl View {
 
     /// Leaves the last picture on the screen and the cursor below it.
     pub(super) fn close(&mut self) {
-        self.terminal = None;
+        if let Some(mut terminal) = self.terminal.take() {
+            let below = terminal.get_frame().area().bottom().saturating_sub(1);
+            drop(terminal.set_cursor_position((0, below)));
+            drop(terminal.show_cursor());
+        }
         drop(say(""));
     }
 }
@@ -216,10 +220,8 @@ fn draw(frame: &mut Frame<'_>, step: &str, length: Duration, figures: &Figures, 
         ));
     frame.render_widget(gauge, fill);
     let done = (figures.elapsed.as_secs_f64() / length.as_secs_f64().max(1.0)).min(1.0);
-    let gauge = Gauge::default().ratio(done).label(format!(
-        "{} s of {} s",
-        figures.elapsed.as_secs(),
-        length.as_secs()
-    ));
+    let gauge = Gauge::default()
+        .ratio(done)
+        .label(format!("{} s", figures.elapsed.as_secs()));
     frame.render_widget(gauge, time);
 }
