@@ -237,7 +237,7 @@ impl<'a> HeaderWalk<'a> {
         let inside = position >= self.buffer_at && skip + HEADER_LEN <= self.buffer.len();
         if !inside {
             let most = usize::try_from(self.end - position).unwrap_or(usize::MAX);
-            self.buffer.resize(Self::READ_AHEAD.min(most), 0);
+            self.buffer = vec![0; Self::READ_AHEAD.min(most)];
             let found = self.file.read_full(&mut self.buffer, position)?;
             self.buffer.truncate(found);
             self.buffer_at = position;

@@ -399,11 +399,15 @@ impl Inode {
             DataOp::Write(position, data) => {
                 let end = *position as usize + data.len();
                 if bytes.len() < end {
-                    bytes.resize(end, 0);
+                    bytes.extend_from_slice(&vec![0; end - bytes.len()]);
                 }
                 bytes[*position as usize..end].copy_from_slice(data);
             }
-            DataOp::SetLen(length) => bytes.resize(*length as usize, 0),
+            DataOp::SetLen(length) => {
+                let length = *length as usize;
+                bytes.truncate(length);
+                bytes.extend_from_slice(&vec![0; length - bytes.len()]);
+            }
         }
     }
 

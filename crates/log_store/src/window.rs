@@ -36,7 +36,10 @@ impl<'a> Window<'a> {
         if position < self.at || wanted_end > Some(have_end) {
             let left = self.end - position;
             let size = (length.max(WINDOW_BYTES) as u64).min(left) as usize;
-            self.bytes.resize(size, 0);
+            if self.bytes.len() < size {
+                self.bytes = vec![0; size];
+            }
+            self.bytes.truncate(size);
             let found = self.file.read_full(&mut self.bytes, position)?;
             self.bytes.truncate(found);
             self.at = position;

@@ -254,10 +254,16 @@ impl Driver {
         let poisoned = self.engine().failure.is_some();
         self.history.push(before);
         if poisoned {
-            for (_, after) in requests {
-                self.history.push(after);
+            // Whatever was in the journal before the failure may survive: any of the groups, in order.
+            for subset in 1u32..1 << requests.len() {
+                let mut model = self.model.clone();
+                for (at, (ops, _)) in requests.iter().enumerate() {
+                    if subset & (1 << at) != 0 {
+                        ops.iter().for_each(|op| foresee(&mut model, op));
+                    }
+                }
+                self.history.push(model);
             }
-            // Weak groups may have been acknowledged before the sync failed; either way all later states are listed.
             return;
         }
         let mut model = self.model.clone();
@@ -464,6 +470,28 @@ impl Driver {
         self.history = vec![self.model.clone()];
         self.engine = Some(engine);
     }
+}
+
+/// Joins an op that may have happened.
+fn foresee(model: &mut Model, op: &Op) {
+    let stream = match op {
+        Op::Append { stream, .. } | Op::Ack { stream, .. } | Op::TrimTo { stream, .. } => stream.0,
+        Op::Put { .. } | Op::Delete { .. } => 0,
+    };
+    let end = model.streams.values().find(|known| known.id == stream);
+    let end = end.map_or(0, |stream| stream.end);
+    let outcome = match op {
+        Op::Append { .. } => OpOutcome::Appended {
+            base_offset: Offset(end),
+            last_offset: Offset(end),
+            log_append_time_ms: None,
+            log_start: Offset(0),
+        },
+        Op::Ack { last, .. } if last.0 >= end => return,
+        Op::TrimTo { log_start, .. } if log_start.0 > end => return,
+        _ => OpOutcome::Done,
+    };
+    apply(model, op, &outcome);
 }
 
 /// Joins an acknowledged op to the model, with the offsets that the log gave.

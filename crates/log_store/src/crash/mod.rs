@@ -22,9 +22,14 @@ fn seeds(default: u64) -> Vec<u64> {
     }
 }
 
+/// Whether more than a quick run is asked for.
+fn thorough() -> bool {
+    std::env::var_os("FLAFKA_CRASH_SEEDS").is_some()
+}
+
 #[test]
 fn every_crash_keeps_what_was_acknowledged() {
-    for seed in seeds(40) {
+    for seed in seeds(14) {
         let mut driver = Driver::new(seed, SimFs::new(seed));
         driver.fs.probe(1 + seed % 5);
         let mut dice = Dice::new(seed ^ 0xC0FFEE);
@@ -62,7 +67,7 @@ fn every_crash_keeps_what_was_acknowledged() {
 fn any_call_may_fail() {
     const EIO: i32 = 5;
     const ERRNOS: [i32; 5] = [EIO, 28, 11, 122, 4];
-    for seed in seeds(6) {
+    for seed in seeds(3) {
         let calls = {
             let mut driver = Driver::new(seed, SimFs::new(seed));
             driver.run(30);
@@ -102,7 +107,7 @@ fn any_call_may_fail() {
 /// A start that fails half-way may be tried again.
 #[test]
 fn any_call_of_a_start_may_fail() {
-    for seed in seeds(8) {
+    for seed in seeds(3) {
         let mut driver = Driver::new(seed, SimFs::new(seed));
         driver.run(25);
         let crashed = driver.fs.power_cut(seed);
@@ -134,7 +139,7 @@ fn a_file_cut_at_any_byte_is_a_torn_tail_or_refused() {
     let (fs, allowed) = small_log();
     for path in fs.files() {
         let whole = fs.content(&path).unwrap();
-        let step = if whole.len() > 4096 { 61 } else { 1 };
+        let step = if thorough() { 1 } else { 1 + whole.len() / 100 };
         for length in (0..whole.len()).step_by(step) {
             let damaged = fs.killed();
             damaged.damage(&path, whole[..length].to_vec());
@@ -154,7 +159,7 @@ fn a_flipped_bit_is_noticed_or_harmless() {
     let mut dice = Dice::new(7);
     for path in fs.files() {
         let whole = fs.content(&path).unwrap();
-        let flips = if whole.len() > 8192 { 400 } else { 250 };
+        let flips = if thorough() { 2000 } else { 120 };
         for _ in 0..flips.min(whole.len() * 8) {
             let at = if dice.chance(80) {
                 // Where something is.
