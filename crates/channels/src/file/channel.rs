@@ -1,35 +1,32 @@
 //! The file channel itself.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use flafka_flow::Batch;
-use flafka_flow::channel::{
-    Channel, ChannelError, Lease, OriginRun, Settle, TakeLimit, error_chain,
-};
+use flafka_flow::channel::{Channel, ChannelError, Lease, TakeLimit};
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
 use flafka_log_store::{
-    AppendStamp, CommitError, Log, LogOptions, Offset, Op, OpOutcome, RealFs, StreamId,
-    StreamSettings, SystemClock,
+    AppendStamp, CommitError, Log, LogOptions, Op, OpOutcome, RealFs, StreamId, StreamSettings,
+    SystemClock,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::FileChannelConfig;
-use super::records::{decode, encode};
+use super::foreign::refuse_flume_files;
+use super::lease::{Claim, lease};
+use super::records::encode;
 use super::runs::{Next, Run, Runs};
 
 /// Name of the channel's stream in its log.
 const STREAM: &str = "channel";
 /// Size of the log's journal files.
 const JOURNAL_FILE_BYTES: u64 = 32 << 20;
-/// Bytes read from the disk at once, unless one record batch is larger.
-const READ_BYTES: usize = 2 << 20;
 /// A longer `keep-alive` means for ever; clocks cannot be added up without end.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -61,10 +58,10 @@ pub struct FileChannel {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    name: Arc<str>,
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
     context: BuildContext,
-    counters: Arc<Counters>,
+    pub(super) counters: Arc<Counters>,
     config: FileChannelConfig,
     keep_alive: Duration,
     open: RwLock<Option<Open>>,
@@ -73,14 +70,14 @@ struct Shared {
     /// Events over the capacity, when it was lowered: these acks free no room.
     over: AtomicUsize,
     runs: Mutex<Runs>,
-    filled: Notify,
+    pub(super) filled: Notify,
 }
 
 /// The open log.
 #[derive(Clone)]
-struct Open {
-    log: Log,
-    stream: StreamId,
+pub(super) struct Open {
+    pub(super) log: Log,
+    pub(super) stream: StreamId,
 }
 
 impl FileChannel {
@@ -108,7 +105,7 @@ impl FileChannel {
 
     /// As [`FileChannel::new`], waiting for `keep_alive` instead of whole seconds, for tests.
     #[cfg(test)]
-    fn with_keep_alive(
+    pub(super) fn with_keep_alive(
         config: FileChannelConfig,
         context: &BuildContext,
         keep_alive: Duration,
@@ -191,11 +188,7 @@ impl Channel for FileChannel {
                     return Ok(lease(shared, runs));
                 }
                 Next::OnDisk(run) => {
-                    let claim = Claim {
-                        shared,
-                        run: Some(run),
-                    };
-                    claim.read(&open).await?;
+                    Claim::new(shared, run).read(&open).await?;
                 }
                 Next::Nothing => {
                     if tokio::time::timeout_at(deadline, filled).await.is_err() {
@@ -229,11 +222,11 @@ impl Channel for FileChannel {
 }
 
 impl Shared {
-    fn runs(&self) -> MutexGuard<'_, Runs> {
+    pub(super) fn runs(&self) -> MutexGuard<'_, Runs> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self) -> Result<Open, ChannelError> {
+    pub(super) fn open(&self) -> Result<Open, ChannelError> {
         let open = self
             .open
             .read()
@@ -244,7 +237,7 @@ impl Shared {
         })
     }
 
-    fn failed(
+    pub(super) fn failed(
         &self,
         action: &'static str,
         retriable: bool,
@@ -400,7 +393,7 @@ impl Shared {
     }
 
     /// Gives room back for delivered events.
-    fn free(&self, events: usize) {
+    pub(super) fn free(&self, events: usize) {
         let over = self
             .over
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |over| {
@@ -413,166 +406,3 @@ impl Shared {
             .add(Metric::EventTakeSuccessCount, events as u64);
     }
 }
-
-/// Refuses a directory that holds the log files of a Flume file channel: its events would be
-/// left behind without a word.
-fn refuse_flume_files(data_dir: &Path) -> Result<(), String> {
-    let Ok(entries) = std::fs::read_dir(data_dir) else {
-        return Ok(());
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("log-"));
-        if number.is_some_and(|number| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        }) {
-            return Err(format!(
-                "{} holds the files of an Apache Flume file channel ({}); importing them is not available in this version: let Flume drain the channel, or set dataDirs to another directory",
-                data_dir.display(),
-                name.display()
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// A run on the disk that one take is reading; back in the queue when that take is dropped.
-struct Claim<'s> {
-    shared: &'s Arc<Shared>,
-    run: Option<Run>,
-}
-
-impl Claim<'_> {
-    /// Reads the front of the run; its events and the rest of it are back in the queue afterwards.
-    async fn read(mut self, open: &Open) -> Result<(), ChannelError> {
-        let Some(run) = self.run.clone() else {
-            return Ok(());
-        };
-        let (log, stream) = (open.log.clone(), open.stream);
-        let (first, last) = (run.first, run.last);
-        let reading = tokio::task::spawn_blocking(
-            move || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
-                let plan = log.read(stream, Offset(first), READ_BYTES, true)?;
-                Ok(decode(plan.read_to_bytes()?, first, last)?)
-            },
-        );
-        let read = match reading.await {
-            Ok(read) => read,
-            Err(error) => Err(error.into()),
-        };
-        let shared = self.shared;
-        let (batch, next) = read.map_err(|error| {
-            shared.counters.add(Metric::EventTakeErrorCount, 1);
-            shared.failed("read the log", true, error)
-        })?;
-        if batch.is_empty() {
-            let what = format!("offsets {first} to {last} are missing in the log");
-            return Err(shared.failed("read the log", false, what));
-        }
-        self.run = None;
-        let mut runs = shared.runs();
-        if next <= last {
-            let rest = Run {
-                first: next,
-                last,
-                batch: None,
-            };
-            runs.put_back(rest);
-        }
-        runs.put_back(Run {
-            first,
-            last: next - 1,
-            batch: Some(batch),
-        });
-        Ok(())
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        if let Some(run) = self.run.take() {
-            self.shared.runs().put_back(run);
-            self.shared.filled.notify_one();
-        }
-    }
-}
-
-fn lease(shared: &Arc<Shared>, runs: Vec<Run>) -> Lease {
-    let mut first_event = 0;
-    let mut origin: Vec<OriginRun> = Vec::with_capacity(runs.len());
-    for run in &runs {
-        match origin.last_mut() {
-            Some(last) if last.last_offset + 1 == run.first => last.last_offset = run.last,
-            _ => origin.push(OriginRun {
-                first_event,
-                log: Arc::clone(&shared.name),
-                partition: 0,
-                first_offset: run.first,
-                last_offset: run.last,
-            }),
-        }
-        first_event += run.len();
-    }
-    let batch = Batch::concat(runs.iter().filter_map(|run| run.batch.clone()).collect());
-    let settle = FileSettle {
-        shared: Arc::clone(shared),
-        runs,
-        origin: origin.clone(),
-    };
-    Lease::new(batch, origin, Box::new(settle))
-}
-
-struct FileSettle {
-    shared: Arc<Shared>,
-    runs: Vec<Run>,
-    origin: Vec<OriginRun>,
-}
-
-#[async_trait]
-impl Settle for FileSettle {
-    async fn commit(self: Box<Self>) -> Result<(), ChannelError> {
-        let shared = Arc::clone(&self.shared);
-        let open = match shared.open() {
-            Ok(open) => open,
-            Err(closed) => {
-                self.rollback();
-                return Err(closed);
-            }
-        };
-        let ack = |run: &OriginRun| Op::Ack {
-            stream: open.stream,
-            first: Offset(run.first_offset),
-            last: Offset(run.last_offset),
-        };
-        let submitted = open
-            .log
-            .submit_each(self.origin.iter().map(ack).collect())
-            .await;
-        shared.free(self.runs.iter().map(Run::len).sum());
-        // The order of submissions is the order in the journal; a lost ack costs a re-read only.
-        tokio::spawn(async move {
-            for outcome in submitted.outcomes().await {
-                if let Err(error) = outcome {
-                    let error = error_chain(&error);
-                    warn!(
-                        channel = &*shared.name,
-                        error, "delivered events were not marked; they come again after a restart"
-                    );
-                }
-            }
-        });
-        Ok(())
-    }
-
-    fn rollback(self: Box<Self>) {
-        let mut runs = self.shared.runs();
-        for run in self.runs {
-            runs.put_back(run);
-        }
-        drop(runs);
-        self.shared.filled.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests;

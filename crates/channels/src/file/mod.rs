@@ -11,8 +11,13 @@
 
 mod channel;
 mod config;
+mod foreign;
+mod lease;
 mod records;
 mod runs;
 
 pub use channel::{FileChannel, FileChannelFactory};
 pub use config::{DurabilitySetting, FileChannelConfig};
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,16 @@
 //! The file channel on real files in a temporary folder.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flafka_flow::channel::{Channel, ChannelError, TakeLimit};
 use flafka_flow::conformance::channel::{Promises, suite};
 use flafka_flow::conformance::doubles::build_context;
 use flafka_flow::conformance::{numbers, to_numbers};
 use flafka_flow::settings::{Report, Section, Settings};
 
-use super::*;
+use super::{FileChannel, FileChannelConfig};
 
 fn channel(dir: &Path, more: &[(&str, &str)]) -> Arc<dyn Channel> {
     let path = dir.display().to_string();
