@@ -23,3 +23,7 @@ pub use channel_processor::SelectingProcessor;
 pub use components::registry;
 pub use health::{ComponentState, HealthBoard};
 pub use run::Deadlines;
+
+/// Tells the components the Java system properties of the command line (`-Dname=value`), before
+/// any configuration is read.
+pub use flafka_sources::tls::defaults::set_system_properties;

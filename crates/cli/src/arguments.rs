@@ -23,6 +23,7 @@ pub(crate) struct Arguments {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once a process")]
 pub(crate) enum Command {
     /// Run an agent from a flume.conf
     #[command(alias = "node", long_about = AGENT)]

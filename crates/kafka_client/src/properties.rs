@@ -155,7 +155,7 @@ fn translate(role: Role, key: &str, value: &str) -> Translation {
         }
         (
             Role::Consumer,
-            "consumer.timeout.ms" | "zookeeper.connect" | "zookeeper.session.timeout.ms",
+            "timeout.ms" | "consumer.timeout.ms" | "zookeeper.connect" | "zookeeper.session.timeout.ms",
         ) => Moot("a key of Kafka's old consumer; it has had no effect since Flume 1.7"),
         (Role::Consumer, "default.api.timeout.ms") => {
             Moot("calls that wait have limits of their own here")

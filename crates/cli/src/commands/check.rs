@@ -58,9 +58,11 @@ pub(crate) fn check(
 }
 
 fn load(options: &ConfigurationOptions, agent: Option<&str>) -> anyhow::Result<CheckOutcome> {
+    let definitions = Definitions::parse(&options.properties)?.0;
+    flafka_agent::set_system_properties(definitions.clone());
     let load = LoadOptions {
         uris: options.uris.clone(),
-        definitions: Definitions::parse(&options.properties)?.0,
+        definitions,
         lenient: options.flume_lenient,
         ..LoadOptions::of_process(options.files.clone())
     };
