@@ -93,9 +93,7 @@ impl LogServer {
                 let path = entry.context("read a directory entry")?.path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if path
-                    .extension()
-                    .is_some_and(|end| end == "log" || end == "seg")
+                } else if path.extension().is_some_and(|end| end == "log")
                     && is_partition_folder(&folder, topic, partition)
                 {
                     found.push(path);

@@ -1,4 +1,4 @@
-//! A segment: one file `<base offset, 20 digits>.seg` with whole record batches v2 in offset order and nothing else, so
+//! A segment: one file `<base offset, 20 digits>.log` with whole record batches v2 in offset order and nothing else, so
 //! Kafka's own `DumpLogSegments` reads it. The drawing of a batch is in [`flafka_kafka_wire::records`].
 //!
 //! Invariant: `length` and `end_offset` only ever name whole batches that were published; bytes behind `length` in the
@@ -17,17 +17,17 @@ use crate::index::{self, Index, IndexEntry};
 
 /// File name of the segment that starts at `base_offset`.
 pub(crate) fn file_name(base_offset: i64) -> String {
-    format!("{base_offset:020}.seg")
+    format!("{base_offset:020}.log")
 }
 
 /// Names of the segment and its index files.
 pub(crate) fn all_names(base_offset: i64) -> [String; 3] {
-    ["seg", "oix", "tix"].map(|extension| format!("{base_offset:020}.{extension}"))
+    ["log", "oix", "tix"].map(|extension| format!("{base_offset:020}.{extension}"))
 }
 
 /// The base offset of a segment's file name.
 pub(crate) fn parse_file_name(name: &str) -> Option<i64> {
-    let digits = name.strip_suffix(".seg")?;
+    let digits = name.strip_suffix(".log")?;
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }

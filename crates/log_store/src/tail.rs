@@ -229,7 +229,7 @@ impl TailCheck<'_> {
         let mut gone = Vec::new();
         for name in names {
             let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
-            let Some(base) = segment::parse_file_name(&format!("{stem}.seg")) else {
+            let Some(base) = segment::parse_file_name(&format!("{stem}.log")) else {
                 continue;
             };
             // Freed ones go with the next checkpoint, not before.
@@ -238,13 +238,13 @@ impl TailCheck<'_> {
             }
             match extension {
                 "oix" | "tix" => gone.push(name.clone()),
-                "seg" if base < stream.log_start.0 || base >= stream.end => {
+                "log" if base < stream.log_start.0 || base >= stream.end => {
                     gone.push(name.clone());
                     if base >= stream.end {
                         self.report_stray(self.dir.join(name));
                     }
                 }
-                "seg" => {
+                "log" => {
                     let aside = self.dir.join(format!("{stem}.stray"));
                     let path = self.dir.join(name);
                     self.fs

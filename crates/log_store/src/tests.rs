@@ -177,7 +177,7 @@ fn acks_free_whole_segments_and_survive_a_restart() {
         .unwrap()
         .filter(|entry| {
             let name = entry.as_ref().unwrap().file_name();
-            name.to_string_lossy().ends_with(".seg")
+            name.to_string_lossy().ends_with(".log")
         })
         .count();
     assert_eq!(segments, 7);
