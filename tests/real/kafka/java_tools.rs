@@ -1,8 +1,7 @@
 //! Kafka's own command-line tools 4.3.1, and with them the Java client: topics, configs, console producer and consumer,
 //! consumer groups, offsets, performance, and the segment files through `DumpLogSegments`.
 
-
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use flafka_tests::kafka_client::{NewRecord, create_topic, produce, produce_with, unique_name};
 use flafka_tests::log_server::LogServer;
 use flafka_tests::real::JavaTool;
