@@ -36,6 +36,7 @@ type Body<S> = Arc<dyn Fn(&S) -> Result<()> + Send + Sync>;
 pub struct Case<S> {
     name: String,
     body: Body<S>,
+    limit: Option<Duration>,
 }
 
 impl<S> Case<S> {
@@ -47,7 +48,15 @@ impl<S> Case<S> {
         Self {
             name: name.into(),
             body: Arc::new(body),
+            limit: None,
         }
+    }
+
+    /// The same case with a time limit of its own, for one that is known to take longer; a larger `--case-limit` wins.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
     }
 }
 
@@ -151,7 +160,7 @@ impl Run {
             .into_iter()
             .map(|case| Case {
                 name: format!("{suite}::{}", case.name),
-                body: case.body,
+                ..case
             })
             .filter(|case| self.options.selects(&case.name))
             .collect();
@@ -190,6 +199,7 @@ impl Run {
             for _ in 0..self.options.threads.min(cases.len()) {
                 scope.spawn(|| {
                     while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let limit = limit.max(case.limit.unwrap_or(limit));
                         let result = run_one(&subject, case, limit);
                         outcomes
                             .lock()
@@ -277,8 +287,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "no text".to_owned())
 }
 
-/// Prints one line; whole lines stay whole when several threads print.
-fn say(line: &str) {
+/// Prints one line, also from within a case: what a case measured. Whole lines stay whole when several threads print.
+pub fn say(line: &str) {
     let mut out = io::stdout().lock();
     // A closed standard output has nobody left to tell.
     drop(writeln!(out, "{line}"));
