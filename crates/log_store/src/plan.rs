@@ -63,7 +63,8 @@ pub(crate) struct Chunk {
     pub(crate) position: u64,
     pub(crate) length: u64,
     pub(crate) next_offset: i64,
-    pub(crate) last_crc: u32,
+    /// Over the checksums of its batches: tells them from others that lay there before.
+    batches_crc: Crc,
     pub(crate) parts: Vec<Part>,
     pub(crate) entries: Vec<IndexEntry>,
     pub(crate) max_timestamp: i64,
@@ -488,7 +489,7 @@ impl Plan {
         prefix.i64(chunk.next_offset);
         if stream.weak || stream.bulk {
             prefix.u64(chunk.length);
-            prefix.u32(chunk.last_crc);
+            prefix.u32(chunk.batches_crc.value());
             let kind = FrameKind::AppendRef;
             group.push(kind, stream.weak, stream.id.0, &prefix.into_vec(), []);
         } else {
@@ -582,10 +583,7 @@ impl StreamPlan {
         let segment = self.segment_for(length, i64::from(header.last_offset_delta));
         let at = self.position;
         let base = self.end;
-        let (max_timestamp, crc) = match stamp_ms {
-            Some(ms) => (ms, None),
-            None => (header.max_timestamp, Some(header.crc)),
-        };
+        let max_timestamp = stamp_ms.unwrap_or(header.max_timestamp);
         let entry = self
             .indexed_at
             .is_none_or(|last| at - last >= crate::index::INDEX_STEP_BYTES);
@@ -608,7 +606,7 @@ impl StreamPlan {
         chunk.entries.extend(entry);
         chunk.length += length;
         chunk.next_offset = self.end;
-        chunk.last_crc = crc.unwrap_or(patched_crc);
+        chunk.batches_crc.add(&patched_crc.to_be_bytes());
         chunk.max_timestamp = self.max_timestamp;
     }
 
@@ -637,7 +635,7 @@ impl StreamPlan {
                 position: self.position,
                 length: 0,
                 next_offset: self.end,
-                last_crc: 0,
+                batches_crc: Crc::new(),
                 parts: Vec::new(),
                 entries: Vec::new(),
                 max_timestamp: self.max_timestamp,
@@ -649,7 +647,7 @@ impl StreamPlan {
 }
 
 impl Chunk {
-    /// Adds a batch with its offset, epoch and perhaps time set; returns its checksum if that changed.
+    /// Adds a batch with its offset, epoch and perhaps time set; returns its checksum.
     fn push_batch(
         &mut self,
         arena: &mut Vec<u8>,

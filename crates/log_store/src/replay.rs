@@ -28,6 +28,18 @@ pub(crate) struct ReplaySegment {
     pub(crate) durable: u64,
     /// Bytes that must be there, or acknowledged data is gone.
     pub(crate) promised: u64,
+    /// What the journal refers to behind the checkpoint, ascending.
+    pub(crate) refs: Vec<Reference>,
+}
+
+/// Batches that the journal only refers to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reference {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) start_offset: i64,
+    /// Over the checksums of the batches.
+    pub(crate) batches_crc: u32,
 }
 
 /// A stream as the journal says it is.
@@ -78,6 +90,7 @@ impl From<StreamSnapshot> for ReplayStream {
             max_timestamp: segment.max_timestamp,
             durable: segment.length,
             promised: segment.length,
+            refs: Vec::new(),
         };
         ReplayStream {
             name: stream.name,
@@ -150,7 +163,7 @@ impl Replay {
             } => {
                 let length = u64::from(header.length) - APPEND_PREFIX_BYTES as u64;
                 self.stream(id)?
-                    .grow(segment, position, length, next_offset, true)?;
+                    .grow(segment, position, length, next_offset, true, None)?;
                 self.redo.push(Redo {
                     file: frame.file,
                     at: frame.payload_at + APPEND_PREFIX_BYTES as u64,
@@ -165,11 +178,17 @@ impl Replay {
                 position,
                 next_offset,
                 length,
-                ..
+                batches_crc,
             } => {
                 let promised = !header.weak;
-                self.stream(id)?
-                    .grow(segment, position, length, next_offset, promised)?;
+                self.stream(id)?.grow(
+                    segment,
+                    position,
+                    length,
+                    next_offset,
+                    promised,
+                    Some(batches_crc),
+                )?;
             }
         }
         Ok(())
@@ -211,6 +230,7 @@ impl ReplayStream {
         length: u64,
         next_offset: i64,
         promised: bool,
+        batches_crc: Option<u32>,
     ) -> Result<(), String> {
         let known = self.segments.last().map(|last| (last.base, last.length));
         match known {
@@ -235,6 +255,7 @@ impl ReplayStream {
                     max_timestamp: i64::MIN,
                     durable: 0,
                     promised: 0,
+                    refs: Vec::new(),
                 });
             }
         }
@@ -248,7 +269,14 @@ impl ReplayStream {
             .checked_add(length)
             .filter(|end| *end <= u64::from(u32::MAX) * 2);
         let end = end.ok_or("segment position out of range")?;
+        let start_offset = self.end;
         if let Some(last) = self.segments.last_mut() {
+            last.refs.extend(batches_crc.map(|batches_crc| Reference {
+                start: position,
+                end,
+                start_offset,
+                batches_crc,
+            }));
             last.length = end;
             last.end = next_offset;
             if promised {

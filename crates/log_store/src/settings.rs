@@ -14,7 +14,7 @@ pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
 /// Longest stream name, bytes.
 pub const MAX_STREAM_NAME_BYTES: usize = 512;
 /// Smallest journal file that is accepted, bytes.
-pub const MIN_JOURNAL_FILE_BYTES: u64 = 64 * 1024;
+pub const MIN_JOURNAL_FILE_BYTES: u64 = 16 * 1024;
 
 /// When an acknowledgement is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,7 +85,8 @@ impl Default for StreamSettings {
 pub struct LogOptions {
     /// The log's own directory; created if missing.
     pub dir: PathBuf,
-    /// Size of one journal file; at least 64 KiB, default 64 MiB. Two or three of them exist.
+    /// Size of one journal file; at least 16 KiB, default 64 MiB. A group's keys and
+    /// values must fit into a third of it. Two or three of them exist.
     pub journal_file_bytes: u64,
     /// Longest time between two checkpoints while something changes, default 5 s.
     pub checkpoint_interval: Duration,
@@ -152,7 +153,7 @@ impl LogOptions {
             return bad(
                 "journal_file_bytes",
                 self.journal_file_bytes,
-                "64 KiB to 1 GiB",
+                "16 KiB to 1 GiB",
             );
         }
         if self.queue_bytes < 1024 || self.queue_bytes > 1 << 40 {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use flafka_kafka_wire::records::{self, BatchHeader, HEADER_LEN};
 
+use crate::codec::Crc;
 use crate::error::{IoFault, OpenError};
 use crate::fs::{File, Fs, OpenMode, remove_durably};
 use crate::producers::Producers;
@@ -61,20 +62,9 @@ impl TailCheck<'_> {
             let found = file
                 .length()
                 .map_err(IoFault::of("measure segment", &path))?;
-            let mut walk = TailWalk {
-                window: Window::new(&*file, found.min(segment.length)),
-                position: segment.durable,
-                offset: start_offset(stream, &segment),
-                max_timestamp: i64::MIN,
-            };
-            while walk.position < segment.length {
-                match walk.next().map_err(IoFault::of("read segment", &path))? {
-                    Ok(header) => note(stream, &header, self.now_ms, self.max_producers),
-                    Err(_) => {
-                        stream.producers = Producers::default();
-                        break;
-                    }
-                }
+            let walked = self.walk(stream, &segment, &*file, &path, found)?;
+            if walked.length < segment.length {
+                stream.producers = Producers::default();
             }
         }
         Ok(())
@@ -156,23 +146,12 @@ impl TailCheck<'_> {
                 ),
             });
         }
-        let mut walk = TailWalk {
-            window: Window::new(&*file, found.min(segment.length)),
-            position: segment.durable,
-            offset: start_offset(stream, segment),
-            max_timestamp: segment.max_timestamp,
-        };
-        let mut bad = None;
-        while walk.position < segment.length {
-            match walk.next().map_err(IoFault::of("read segment", path))? {
-                Ok(header) => note(stream, &header, self.now_ms, self.max_producers),
-                Err(what) => {
-                    bad = Some(what);
-                    break;
-                }
-            }
-        }
-        let (end, length) = (walk.offset, walk.position);
+        let Walked {
+            end,
+            length,
+            max_timestamp,
+            bad,
+        } = self.walk(stream, segment, &*file, path, found)?;
         self.report.checked_bytes += length - segment.durable;
         if length < segment.promised {
             return Err(OpenError::Corrupt {
@@ -192,7 +171,65 @@ impl TailCheck<'_> {
             });
         }
         self.cut(&*file, path, found, length, segment.length)?;
-        Ok((end, length, walk.max_timestamp))
+        Ok((end, length, max_timestamp))
+    }
+
+    /// Reads the batches behind the checkpoint as far as they are what the journal says.
+    fn walk(
+        &self,
+        stream: &mut ReplayStream,
+        segment: &ReplaySegment,
+        file: &dyn File,
+        path: &Path,
+        found: u64,
+    ) -> Result<Walked, IoFault> {
+        let mut walk = TailWalk {
+            window: Window::new(file, found.min(segment.length)),
+            position: segment.durable,
+            offset: start_offset(stream, segment),
+            max_timestamp: segment.max_timestamp,
+        };
+        let mut references = segment.refs.iter();
+        let mut next = references.next();
+        // Batches of a reference count only when all of them are right.
+        let mut pending: Vec<BatchHeader> = Vec::new();
+        let mut crc = Crc::new();
+        let mut bad = None;
+        while walk.position < segment.length && bad.is_none() {
+            let at = walk.position;
+            match walk.next().map_err(IoFault::of("read segment", path))? {
+                Err(what) => bad = Some(what),
+                Ok(header) => match next {
+                    Some(reference) if at >= reference.start => {
+                        crc.add(&header.crc.to_be_bytes());
+                        pending.push(header);
+                        if walk.position < reference.end {
+                            continue;
+                        }
+                        if walk.position > reference.end || crc.value() != reference.batches_crc {
+                            bad = Some(OTHER_BATCHES.to_string());
+                            continue;
+                        }
+                        for header in pending.drain(..) {
+                            note(stream, &header, self.now_ms, self.max_producers);
+                        }
+                        crc = Crc::new();
+                        next = references.next();
+                    }
+                    _ => note(stream, &header, self.now_ms, self.max_producers),
+                },
+            }
+        }
+        let (mut end, mut length) = (walk.offset, walk.position);
+        if let Some(reference) = next.filter(|reference| length > reference.start) {
+            (end, length) = (reference.start_offset, reference.start);
+        }
+        Ok(Walked {
+            end,
+            length,
+            max_timestamp: walk.max_timestamp,
+            bad,
+        })
     }
 
     /// Cuts what lies behind `length`.
@@ -276,6 +313,17 @@ impl TailCheck<'_> {
             });
         }
     }
+}
+
+const OTHER_BATCHES: &str = "these are not the batches that the journal refers to";
+
+/// How far a segment is good.
+struct Walked {
+    end: i64,
+    length: u64,
+    max_timestamp: i64,
+    /// What ended it.
+    bad: Option<String>,
 }
 
 /// The offset at a segment's durable position.

@@ -25,8 +25,8 @@ const DIR: &str = "/log";
 
 fn options() -> LogOptions {
     let mut options = LogOptions::new(DIR);
-    options.journal_file_bytes = 64 * 1024;
-    options.checkpoint_journal_bytes = 24 * 1024;
+    options.journal_file_bytes = 16 * 1024;
+    options.checkpoint_journal_bytes = 20 * 1024;
     options.checkpoint_data_bytes = 64 * 1024;
     options.bulk_bytes = 4 * 1024;
     options.min_free_bytes = 0;
@@ -433,8 +433,9 @@ impl Driver {
         bytes
     }
 
-    /// The machine dies (power cut with a seed, or SIGKILL) and life goes on with what is left.
-    pub(super) fn crash_and_go_on(&mut self, cut: Option<u64>) {
+    /// The machine dies (power cut with a seed, or SIGKILL) and life goes on with what is left; `exact` if weak data too
+    /// must be there.
+    pub(super) fn crash_and_go_on(&mut self, cut: Option<u64>, exact: bool) {
         self.engine = None;
         self.jobs.clear();
         self.floors = None;
@@ -448,8 +449,8 @@ impl Driver {
             .history
             .iter()
             .rev()
-            .find(|model| model.matches(&found, cut.is_none()))
-            .expect("the crashed state matches none that is allowed")
+            .find(|model| model.matches(&found, exact))
+            .unwrap_or_else(|| panic!("found {found:#?}\nallowed {:#?}", self.history))
             .clone();
         for (name, stream) in &mut model.streams {
             let found = &found.streams[name];

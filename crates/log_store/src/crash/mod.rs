@@ -55,7 +55,7 @@ fn every_crash_keeps_what_was_acknowledged() {
             // Now and then life goes on from a crash.
             if dice.chance(4) {
                 let cut = dice.chance(50).then(|| dice.roll());
-                driver.crash_and_go_on(cut);
+                driver.crash_and_go_on(cut, cut.is_none());
                 driver.fs.probe(1 + seed % 5);
             }
         }
@@ -100,6 +100,12 @@ fn any_call_may_fail() {
             let cut = dice.roll();
             let context = format!("{context}, cut {cut}");
             check(&driver.fs.power_cut(cut), &allowed, &context, true);
+            // What the page cache showed to this start must survive the next power cut.
+            driver.crash_and_go_on(None, false);
+            driver.run(6);
+            let allowed = driver.allowed();
+            let context = format!("{context}, after the restart");
+            check(&driver.fs.power_cut(cut), &allowed, &context, false);
         }
     }
 }

@@ -16,7 +16,7 @@
 //! ```text
 //! type                payload
 //!  1 Append           segment i64, position u64, next offset i64, batches     redo: write them there
-//!  2 AppendRef        segment i64, position u64, next offset i64, length u64, CRC of the last batch u32
+//!  2 AppendRef        segment i64, position u64, next offset i64, length u64, CRC-32C of the batches' CRC fields u32
 //!  3 Put              table u8, key length u32, key, value
 //!  4 Delete           table u8, key
 //!  5 Ack              first offset i64, last offset i64
@@ -152,7 +152,7 @@ pub(crate) enum Record<'a> {
         position: u64,
         next_offset: i64,
         length: u64,
-        last_crc: u32,
+        batches_crc: u32,
     },
     Put {
         table: Table,
@@ -197,7 +197,7 @@ impl<'a> Record<'a> {
                 position: reader.u64()?,
                 next_offset: reader.i64()?,
                 length: reader.u64()?,
-                last_crc: reader.u32()?,
+                batches_crc: reader.u32()?,
             },
             k if k == known(FrameKind::Put) => Record::Put {
                 table: Table::from_code(reader.u8()?).ok_or(Malformed)?,

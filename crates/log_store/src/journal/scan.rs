@@ -115,7 +115,7 @@ impl Scanner<'_> {
 
     /// Opens the next file if its first frame carries on with `lsn`.
     fn continues(&mut self, lsn: u64) -> Result<bool, OpenError> {
-        let Some(next) = self.next_file() else {
+        let Some(next) = self.next_file()? else {
             return Ok(false);
         };
         let mut window = Frames::new(&next);
@@ -128,12 +128,13 @@ impl Scanner<'_> {
         Ok(follows)
     }
 
-    fn next_file(&self) -> Option<JournalFile> {
-        let next = self.files.last()?.sequence + 1;
+    fn next_file(&self) -> Result<Option<JournalFile>, OpenError> {
+        let next = self.files.last().map_or(0, |last| last.sequence) + 1;
         if !self.sequences.contains(&next) {
-            return None;
+            return Ok(None);
         }
-        files::open(self.fs, self.dir, next).ok()
+        // A file that cannot be read is not one that is not there.
+        files::open(self.fs, self.dir, next).map(Some)
     }
 
     /// Judges what lies behind the end.
