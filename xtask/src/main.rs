@@ -2,6 +2,7 @@
 //! `xtask check`. `./dev docs` and `./dev lint` call it.
 
 mod check;
+mod dependencies;
 mod docs;
 mod log_form;
 
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 const USAGE: &str =
     "usage: xtask docs [--check]   write docs/reference/, or check that it is up to date
-       xtask check            file lengths, module docs, log form, forbidden macros";
+       xtask check            file lengths, module docs, log form, forbidden macros, licences and bans";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,7 +30,11 @@ fn main() -> Result<ExitCode> {
             Vec::new()
         }
         ["docs", "--check"] => docs::check(&root, &pages())?,
-        ["check"] => check::check(&root)?,
+        ["check"] => {
+            let mut complaints = check::check(&root)?;
+            complaints.extend(dependencies::check(&root)?);
+            complaints
+        }
         _ => bail!("{USAGE}"),
     };
     for complaint in &complaints {
