@@ -48,6 +48,10 @@ pub fn client_config(
 ) -> Result<ClientConfig, Vec<String>> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap_servers);
+    if role == Role::Producer {
+        // As the Java client: the same key goes to the same partition, whoever sends it.
+        config.set("partitioner", "murmur2_random");
+    }
     for (key, value) in defaults {
         config.set(*key, *value);
     }
@@ -375,6 +379,7 @@ mod tests {
             (Some("a"), Some("b\"c"))
         );
         assert!(get("key.serializer").is_none());
+        assert_eq!(get("partitioner"), Some("murmur2_random"), "Java's choice");
         producer
             .create_native_config()
             .expect("librdkafka takes it");
