@@ -40,7 +40,7 @@ impl LogServer {
         let data = directory.path().join("data");
         let properties = directory.path().join("server.properties");
         let text = format!(
-            "listeners=PLAINTEXT://127.0.0.1:{port}\nlog.dirs={}\n",
+            "listeners=PLAINTEXT://127.0.0.1:{port}\nlog.dirs={}\nlog.retention.ms=-1\n",
             data.display()
         );
         fs::write(&properties, text).context("write server.properties")?;
