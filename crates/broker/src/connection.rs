@@ -4,7 +4,7 @@
 //! one after the other and writes each answer. Kafka's rule is that a connection's requests take effect in order and
 //! one at a time; the only overlap allowed here is between Produce requests, which are handed to the log in the order
 //! they arrive and then wait for durability together (clients keep five in flight). Every other request runs when the
-//! answers before it are written.
+//! answers before it are written, and a Produce behind one is not read past until then: a later Produce would overtake it.
 //!
 //! Invariants: at most [`MAX_PIPELINED`] requests of a connection and `queued.max.request.bytes` of all connections
 //! are held; a request that was started is finished even if the peer leaves, so that no change stops half-way; bytes
@@ -29,7 +29,7 @@ use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -128,7 +128,6 @@ impl Connection {
         let (mut read, mut write) = stream.split();
         let disconnected = self.context.shutdown.child_token();
         let (sender, receiver) = mpsc::channel(MAX_PIPELINED);
-        // Requests read but not answered, and those of them that are not Produce.
         let pipelined = Pipelined::default();
         let reading = async {
             let closed = self
@@ -236,8 +235,9 @@ impl Connection {
             .ok()
     }
 
-    /// Checks a frame and prepares its answer. A Produce behind nothing but Produce requests is queued in the log at
-    /// once; that wait for room in the log is the back-pressure on this connection's reading.
+    /// Checks a frame and prepares its answer. A Produce is queued in the log here, once all requests before it that are
+    /// no Produce are answered; that wait, and the one for room in the log, are the back-pressure on this connection's
+    /// reading.
     async fn begin(
         &self,
         frame: Bytes,
@@ -269,8 +269,12 @@ impl Connection {
                 advertised: self.advertised.clone(),
                 disconnected: disconnected.clone(),
             };
-            is_submitted = key == ApiKey::Produce && pipelined.others.load(Ordering::Relaxed) == 0;
+            is_submitted = key == ApiKey::Produce;
             if is_submitted {
+                tokio::select! {
+                    () = pipelined.no_others() => {}
+                    () = disconnected.cancelled() => return Err(Closed::Stopping),
+                }
                 self.submit_produce(request, version, head.body).await?
             } else {
                 let context = self.context.clone();
@@ -364,10 +368,14 @@ impl Connection {
     }
 }
 
+/// How many requests were read and are not answered.
 #[derive(Default)]
 struct Pipelined {
     all: AtomicUsize,
+    /// Those of them that are no Produce.
     others: AtomicUsize,
+    /// Told when an answer is written.
+    answered: Notify,
 }
 
 impl Pipelined {
@@ -382,6 +390,18 @@ impl Pipelined {
         self.all.fetch_sub(1, Ordering::Relaxed);
         if !is_produce {
             self.others.fetch_sub(1, Ordering::Relaxed);
+        }
+        // One waiter at most, the reading half; told early, it finds a permit.
+        self.answered.notify_one();
+    }
+
+    /// Ends when no request but Produce is under way.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    async fn no_others(&self) {
+        while self.others.load(Ordering::Relaxed) > 0 {
+            self.answered.notified().await;
         }
     }
 }

@@ -158,6 +158,47 @@ async fn pipelined_requests_are_answered_in_order_and_take_effect_in_order() {
     server.stop().await;
 }
 
+/// Produce requests that arrived behind another request wait for it; later ones must not overtake them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_produce_does_not_overtake_those_that_wait_behind_another_request() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.create("t").await;
+    let mut other = server.client().await;
+    for round in 0..50 {
+        let first = 4 * round;
+        let produce = |number: i32| {
+            let value = number.to_string();
+            frame(
+                9,
+                &produce_request("t", 0, batch(&[value.as_str()]), -1),
+                number,
+            )
+        };
+        let all = MetadataRequest::default().with_topics(None);
+        let together = [
+            frame(12, &all, first),
+            produce(first + 1),
+            produce(first + 2),
+        ]
+        .concat();
+        other.stream.write_all(&together).await.unwrap();
+        other.raw_answer().await.unwrap();
+        other.stream.write_all(&produce(first + 3)).await.unwrap();
+        for _ in 0..3 {
+            other.raw_answer().await.unwrap();
+        }
+    }
+    let response = client.fetch(12, &fetch_request("t", 0, 0)).await;
+    let values: Vec<i32> = fetched(&response)
+        .into_iter()
+        .map(|(_, value)| value.parse().unwrap())
+        .collect();
+    let expected: Vec<i32> = (0..200).filter(|number| number % 4 != 0).collect();
+    assert_eq!(values, expected);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn without_acks_there_is_no_answer_and_the_data_is_there() {
     let server = Server::start().await;
