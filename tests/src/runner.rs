@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+/// Cases at a time.
+const DEFAULT_THREADS: usize = 2;
+
 /// What cases run against; shared by all of them.
 pub trait Subject: Send + Sync + 'static {
     /// What helps to understand a failure, such as the end of a server's log.
@@ -64,7 +67,7 @@ struct Options {
     filters: Vec<String>,
     exact: bool,
     list: bool,
-    threads: usize,
+    threads: Option<usize>,
     case_limit: Duration,
 }
 
@@ -74,7 +77,7 @@ impl Options {
             filters: Vec::new(),
             exact: false,
             list: false,
-            threads: 2,
+            threads: None,
             case_limit: Duration::from_secs(180),
         };
         while let Some(argument) = arguments.next() {
@@ -98,7 +101,7 @@ impl Options {
                 "--exact" => options.exact = true,
                 "--list" => options.list = true,
                 "--nocapture" | "--show-output" => {}
-                "--test-threads" => options.threads = number()? as usize,
+                "--test-threads" => options.threads = Some(number()? as usize),
                 "--case-limit" => options.case_limit = Duration::from_secs(u64::from(number()?)),
                 _ if name.starts_with("--") => {
                     bail!(
@@ -148,6 +151,13 @@ impl Run {
         })
     }
 
+    /// The same run with one case at a time, unless the command line says otherwise: for cases that load the machine.
+    #[must_use]
+    pub fn one_after_the_other(mut self) -> Self {
+        self.options.threads.get_or_insert(1);
+        self
+    }
+
     /// Runs the selected `cases` against the subject that `start` makes; it is not made when no case is selected.
     pub fn suite<S: Subject>(
         &mut self,
@@ -195,8 +205,9 @@ impl Run {
         let next = AtomicUsize::new(0);
         let outcomes = Mutex::new(Vec::new());
         let limit = self.options.case_limit;
+        let threads = self.options.threads.unwrap_or(DEFAULT_THREADS);
         thread::scope(|scope| {
-            for _ in 0..self.options.threads.min(cases.len()) {
+            for _ in 0..threads.min(cases.len()) {
                 scope.spawn(|| {
                     while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let limit = limit.max(case.limit.unwrap_or(limit));
