@@ -75,6 +75,10 @@ pub struct Fetched<T> {
     pub generation: u64,
 }
 
+/// Bytes of keys and values after which a call takes no more records, so that large records times a large batch size
+/// stay bounded.
+const BYTES_AT_ONCE: usize = 32 << 20;
+
 /// Counts assignments, so that a batch is not mixed over a rebalance.
 #[derive(Default)]
 struct Assignments {
@@ -142,7 +146,7 @@ impl BatchConsumer {
     }
 
     /// Reads up to `limit` records within `duration`, feeding each to `add`. Ends early when a
-    /// poll finds nothing after some records were read, and at a rebalance.
+    /// poll finds nothing after some records were read, after 32 MiB, and at a rebalance.
     ///
     /// # Errors
     /// When the client reports an error that does not mend itself.
@@ -220,8 +224,8 @@ where
     let started = Instant::now();
     let generation = || client.context().generation.load(Ordering::Acquire);
     let at_start = generation();
-    let (mut count, mut spans) = (0, Vec::new());
-    while count < limit {
+    let (mut count, mut bytes, mut spans) = (0, 0, Vec::new());
+    while count < limit && bytes < BYTES_AT_ONCE {
         let left = duration.saturating_sub(started.elapsed());
         // With records in hand a short wait decides whether more are coming.
         let wait = if count == 0 {
@@ -236,6 +240,7 @@ where
                 add(&mut records, &message);
                 extend(&mut spans, &message);
                 count += 1;
+                bytes += message.payload_len() + message.key_len();
             }
             Some(Err(error)) if transient(&error) => {
                 tracing::debug!(%error, "consumer goes on");

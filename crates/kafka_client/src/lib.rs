@@ -11,7 +11,7 @@ pub mod producer;
 pub mod properties;
 
 pub use consumer::{BatchConsumer, ConsumerError, Fetched, PartitionSpan, Subscription};
-pub use producer::{BatchProducer, BatchTicket, OutRecord, ProducerError};
+pub use producer::{BatchProducer, BatchTicket, OutRecord, ProducerError, idempotence_fits};
 pub use properties::{Role, check_properties, client_config};
 
 /// Numbers as Kafka record header bytes and header lists, for sinks that map headers.

@@ -3,6 +3,7 @@
 //! Each record carries its batch's ticket; librdkafka's delivery report counts it down. So
 //! waiting costs once a batch, and a sink learns of the first failure of its batch.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,6 +49,16 @@ impl ProducerError {
             ),
         }
     }
+}
+
+/// Whether idempotence may be the default beside these properties (Java's names): as in Java, not when one of them
+/// contradicts it.
+pub fn idempotence_fits(acks: &str, properties: &BTreeMap<String, String>) -> bool {
+    let number = |key: &str| properties.get(key)?.trim().parse::<i64>().ok();
+    let in_flight = number("max.in.flight.requests.per.connection");
+    matches!(acks.trim(), "all" | "-1")
+        && in_flight.is_none_or(|in_flight| in_flight <= 5)
+        && number("retries") != Some(0)
 }
 
 /// One record to send, borrowed; the client copies it.
@@ -168,6 +179,12 @@ impl BatchProducer {
         outcome.and(answered)
     }
 
+    /// Whether the client has met an error after which it refuses everything, such as a sequence that the broker does
+    /// not know any more (a topic that was deleted and made again). Another client has to be made.
+    pub fn is_broken(&self) -> bool {
+        self.client.client().fatal_error().is_some()
+    }
+
     /// How many partitions a topic has; `None` when the cluster does not say within five
     /// seconds. Asking may create the topic, where the cluster allows it.
     pub async fn partition_count(&self, topic: &str) -> Option<i32> {
@@ -236,11 +253,14 @@ impl BatchProducer {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
     use super::*;
 
     #[tokio::test]
     async fn a_batch_is_acknowledged_or_fails_as_a_whole() {
-        let cluster = rdkafka::mocking::MockCluster::new(1).expect("mock");
+        let cluster = MockCluster::new(1).expect("mock");
         cluster.create_topic("t", 2, 1).expect("topic");
         let mut config = ClientConfig::new();
         config
@@ -275,5 +295,45 @@ mod tests {
             "{failed:?}"
         );
         producer.close(Duration::from_secs(5)).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_refuses_everything_says_so() {
+        let cluster = MockCluster::new(1).expect("mock");
+        cluster.create_topic("t", 1, 1).expect("topic");
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("enable.idempotence", "true")
+            .set("message.timeout.ms", "5000");
+        let producer = BatchProducer::new(&config).expect("producer");
+        let one = || {
+            let record = OutRecord {
+                topic: "t",
+                value: b"x",
+                ..OutRecord::default()
+            };
+            std::iter::once(record)
+        };
+        producer.send_all(one()).await.expect("acknowledged");
+        assert!(!producer.is_broken());
+        let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        cluster.request_errors(RDKafkaApiKey::Produce, &[unknown]);
+        producer.send_all(one()).await.expect_err("refused");
+        assert!(producer.is_broken());
+        producer.send_all(one()).await.expect_err("for good");
+    }
+
+    #[test]
+    fn idempotence_gives_way_to_what_contradicts_it() {
+        let fits = |acks, pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            let owned = pairs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            idempotence_fits(acks, &owned.collect())
+        };
+        let in_flight = "max.in.flight.requests.per.connection";
+        assert!(fits("all", &[]) && fits("-1", &[(in_flight, "5"), ("retries", "3")]));
+        assert!(!fits("1", &[]) && !fits("all", &[(in_flight, "6")]));
+        assert!(!fits("all", &[("retries", "0")]));
     }
 }

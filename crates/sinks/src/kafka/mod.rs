@@ -11,3 +11,6 @@ mod sink;
 
 pub use config::KafkaSinkConfig;
 pub use sink::{KafkaSink, KafkaSinkFactory};
+
+#[cfg(test)]
+mod tests;

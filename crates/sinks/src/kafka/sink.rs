@@ -12,7 +12,9 @@ use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::event::EventRef;
 use flafka_flow::registry::{BuildContext, BuildError, SinkFactory, TypeNames};
 use flafka_flow::sink::{Sink, SinkError, Status};
-use flafka_kafka_client::{BatchProducer, Header, OutRecord, OwnedHeaders, Role, client_config};
+use flafka_kafka_client::{
+    BatchProducer, Header, OutRecord, OwnedHeaders, Role, client_config, idempotence_fits,
+};
 use tracing::warn;
 
 use super::KafkaSinkConfig;
@@ -44,10 +46,13 @@ impl SinkFactory for KafkaSinkFactory {
             .producer
             .get("acks")
             .map_or(acks.clone(), str::to_owned);
-        let all = matches!(user_acks.as_str(), "all" | "-1");
+        let idempotent = idempotence_fits(&user_acks, &config.producer.0);
         let defaults = [
             ("acks", acks.as_str()),
-            ("enable.idempotence", if all { "true" } else { "false" }),
+            (
+                "enable.idempotence",
+                if idempotent { "true" } else { "false" },
+            ),
             ("linger.ms", "0"),
             ("client.id", context.name()),
         ];
@@ -93,9 +98,7 @@ pub struct KafkaSink {
 #[async_trait]
 impl Sink for KafkaSink {
     async fn start(&mut self) -> Result<(), SinkError> {
-        let producer = BatchProducer::new(&self.client)
-            .map_err(|error| SinkError::fatal("start", self.context.component.clone(), error))?;
-        self.producer = Some(producer);
+        self.producer = Some(self.connect()?);
         self.counters.started(self.context.clock.as_ref());
         Ok(())
     }
@@ -122,6 +125,9 @@ impl Sink for KafkaSink {
         if let Err(error) = sent {
             lease.rollback();
             self.counters.add(Metric::RollbackCount, 1);
+            if self.producer.as_ref().is_some_and(BatchProducer::is_broken) {
+                self.producer = None;
+            }
             return Err(error);
         }
         lease.commit().await?;
@@ -140,7 +146,16 @@ impl Sink for KafkaSink {
 }
 
 impl KafkaSink {
+    fn connect(&self) -> Result<BatchProducer, SinkError> {
+        BatchProducer::new(&self.client)
+            .map_err(|error| SinkError::fatal("start", self.context.component.clone(), error))
+    }
+
     async fn send(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        // A client that refused everything was dropped: this is the next one.
+        if self.producer.is_none() {
+            self.producer = Some(self.connect()?);
+        }
         if self.config.partition_header.is_some() || self.config.default_partition.is_some() {
             self.learn_partitions(batch).await;
         }
