@@ -13,6 +13,7 @@ use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames}
 use flafka_flow::{Batch, BatchBuilder, Headers, HeadersBuilder};
 use flafka_kafka_client::{
     BatchConsumer, BatchProducer, OutRecord, PartitionSpan, Role, Subscription, client_config,
+    idempotence_fits,
 };
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message};
@@ -21,6 +22,7 @@ use tracing::warn;
 
 use super::KafkaChannelConfig;
 use super::progress::Progress;
+use super::waiting::{Waiting, events_in};
 
 /// How long a stop waits for records under way.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
@@ -48,14 +50,10 @@ impl ChannelFactory for KafkaChannelFactory {
             ("linger.ms", "0"),
             id,
         ];
-        let not_all = config
-            .producer
-            .get("acks")
-            .is_some_and(|acks| !matches!(acks, "all" | "-1"));
-        let forced: &[(&str, &str)] = if not_all {
-            &[("enable.idempotence", "false")]
-        } else {
-            &[]
+        let acks = config.producer.get("acks").unwrap_or("all");
+        let forced: &[(&str, &str)] = match idempotence_fits(acks, &config.producer.0) {
+            true => &[],
+            false => &[("enable.idempotence", "false")],
         };
         let producer = client_config(
             Role::Producer,
@@ -99,13 +97,6 @@ impl ChannelFactory for KafkaChannelFactory {
             this: this.clone(),
         }))
     }
-}
-
-/// Events that were rolled back, or read and not taken yet.
-struct Waiting {
-    batch: Batch,
-    spans: Vec<PartitionSpan>,
-    generation: u64,
 }
 
 #[derive(Default)]
@@ -165,6 +156,9 @@ impl Channel for KafkaChannel {
             ..OutRecord::default()
         });
         let sent = producer.send_all(records).await;
+        if producer.is_broken() {
+            self.replace(&producer).await;
+        }
         self.counters.add(
             Metric::KafkaEventSendTimer,
             started.elapsed().as_millis() as u64,
@@ -257,6 +251,14 @@ impl KafkaChannel {
         Ok(Arc::clone(slot.insert(Arc::new(made))))
     }
 
+    /// Drops a producer that will never send again; the next put makes another.
+    async fn replace(&self, broken: &Arc<BatchProducer>) {
+        let mut slot = self.producer.lock().await;
+        if slot.as_ref().is_some_and(|own| Arc::ptr_eq(own, broken)) {
+            *slot = None;
+        }
+    }
+
     async fn consumer(&self) -> Result<BatchConsumer, ChannelError> {
         let mut slot = self.consumer.lock().await;
         if !self.lock().open {
@@ -311,14 +313,9 @@ impl KafkaChannel {
         }
         shared.generation = generation;
         let assigned = consumer.assignment();
-        let ours = |span: &PartitionSpan| {
-            assigned
-                .iter()
-                .any(|(topic, number)| **topic == *span.topic && *number == span.partition)
-        };
         shared
             .waiting
-            .retain(|waiting| waiting.generation == generation || waiting.spans.iter().all(ours));
+            .retain_mut(|waiting| waiting.generation == generation || waiting.keep_only(&assigned));
         shared.progress.keep_only(&assigned);
     }
 
@@ -353,17 +350,7 @@ impl KafkaChannel {
     fn next_waiting(&self, limit: usize) -> Option<Waiting> {
         let mut shared = self.lock();
         let mut first = shared.waiting.pop_front()?;
-        if first.batch.len() > limit {
-            let (head, tail) = split_spans(&first.spans, limit);
-            let rest = Waiting {
-                batch: first.batch.slice(limit..first.batch.len()),
-                spans: tail,
-                generation: first.generation,
-            };
-            first.batch = first.batch.slice(0..limit);
-            first.spans = head;
-            shared.progress.read(&first.spans);
-            shared.progress.read(&rest.spans);
+        if let Some(rest) = first.split_off(limit) {
             shared.waiting.push_front(rest);
         }
         Some(first)
@@ -443,37 +430,6 @@ impl Reading {
     }
 }
 
-/// Events in a span: its offsets are consecutive.
-fn events_in(span: &PartitionSpan) -> usize {
-    usize::try_from(span.last - span.first + 1).unwrap_or(0)
-}
-
-/// Splits spans after `count` events.
-fn split_spans(
-    spans: &[PartitionSpan],
-    mut count: usize,
-) -> (Vec<PartitionSpan>, Vec<PartitionSpan>) {
-    let (mut head, mut tail) = (Vec::new(), Vec::new());
-    for span in spans {
-        let taken = count.min(events_in(span)) as i64;
-        count -= taken as usize;
-        let middle = span.first + taken;
-        if taken > 0 {
-            head.push(PartitionSpan {
-                last: middle - 1,
-                ..span.clone()
-            });
-        }
-        if middle <= span.last {
-            tail.push(PartitionSpan {
-                first: middle,
-                ..span.clone()
-            });
-        }
-    }
-    (head, tail)
-}
-
 struct KafkaSettle {
     channel: Weak<KafkaChannel>,
     waiting: Waiting,
@@ -519,19 +475,10 @@ impl Settle for KafkaSettle {
         let place = shared
             .waiting
             .iter()
-            .position(|other| starts_before(&self.waiting, other))
+            .position(|other| self.waiting.starts_before(other))
             .unwrap_or(shared.waiting.len());
         shared.waiting.insert(place, self.waiting);
     }
-}
-
-/// Whether rolled back events are older than waiting ones of the same partition; events of other
-/// partitions have no order among each other, the rolled back ones go first.
-fn starts_before(returned: &Waiting, other: &Waiting) -> bool {
-    let (Some(own), Some(first)) = (returned.spans.first(), other.spans.first()) else {
-        return true;
-    };
-    own.partition != first.partition || own.first < first.first
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod channel;
 mod config;
 mod progress;
+mod waiting;
 
 pub use channel::{KafkaChannel, KafkaChannelFactory};
 pub use config::KafkaChannelConfig;
