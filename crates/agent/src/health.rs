@@ -48,6 +48,14 @@ impl HealthBoard {
         self.lock().insert(component.to_owned(), state);
     }
 
+    /// Forgets the components of an agent, before it is built anew and may have other ones.
+    pub fn forget_agent(&self, agent: &str) {
+        self.lock().retain(|component, _| {
+            let of_agent = component.strip_prefix(agent);
+            !of_agent.is_some_and(|rest| rest.starts_with('.'))
+        });
+    }
+
     /// The state of a component.
     pub fn get(&self, component: &str) -> Option<ComponentState> {
         self.lock().get(component).cloned()
@@ -81,5 +89,24 @@ impl HealthBoard {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, ComponentState>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgetting_an_agent_leaves_others_alone() {
+        let board = HealthBoard::default();
+        board.set("a1.sources.r1", ComponentState::Stopped);
+        for other in ["a11.sources.r1", "broker"] {
+            board.set(other, ComponentState::Running);
+        }
+        assert!(!board.ready());
+        board.forget_agent("a1");
+        assert!(board.ready());
+        assert_eq!(board.get("a1.sources.r1"), None);
+        assert_eq!(board.all().len(), 2);
     }
 }

@@ -342,6 +342,7 @@ pub(crate) async fn run_agents(
     };
     let mut built = Vec::new();
     for agent in agents {
+        shown.board.forget_agent(&agent.name);
         built.push(Agent::build(agent, &registry, options.clone())?);
     }
     shown.channels(built.iter().flat_map(Agent::channels).collect());

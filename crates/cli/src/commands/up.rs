@@ -1,6 +1,6 @@
 //! `flafka up`: agents and the embedded log in one process.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use flafka_config::topology::AgentConfig;
 use tracing::info;
 
@@ -24,11 +24,9 @@ pub(crate) fn run(options: UpOptions) -> Outcome {
     else {
         return Ok(Ending::BadConfiguration);
     };
-    let first = options.names.first().map(String::as_str);
-    let Checked::Good(agents) = check(&options.configuration, first)? else {
+    let Some(agents) = checked(&options)? else {
         return Ok(Ending::BadConfiguration);
     };
-    let agents = chosen(agents, &options.names)?;
     runtime()?.block_on(async {
         let stop = stop_on_signals()?;
         let broker = broker::start(broker_config).await?;
@@ -46,21 +44,31 @@ pub(crate) fn run(options: UpOptions) -> Outcome {
     })
 }
 
-fn chosen(agents: Vec<AgentConfig>, names: &[String]) -> anyhow::Result<Vec<AgentConfig>> {
-    if names.is_empty() {
-        return Ok(agents);
-    }
-    for name in names {
-        if !agents.iter().any(|agent| agent.name == *name) {
-            let known: Vec<_> = agents.iter().map(|agent| agent.name.as_str()).collect();
-            bail!(
-                "no agent {name} in the configuration; there are: {}",
-                known.join(", ")
-            );
+/// The agents to run: those that were named, or all; `None` after listing what is wrong. As with
+/// `flafka agent`, mistakes of agents that were not named are warnings.
+fn checked(options: &UpOptions) -> anyhow::Result<Option<Vec<AgentConfig>>> {
+    let wanted: Vec<Option<&str>> = if options.names.is_empty() {
+        vec![None]
+    } else {
+        options
+            .names
+            .iter()
+            .map(|name| Some(name.as_str()))
+            .collect()
+    };
+    let mut agents: Vec<AgentConfig> = Vec::new();
+    for name in wanted {
+        let Checked::Good(found) = check(&options.configuration, name)? else {
+            return Ok(None);
+        };
+        let new = found
+            .into_iter()
+            .filter(|agent| name.is_none_or(|name| agent.name == name));
+        for agent in new {
+            if !agents.iter().any(|known| known.name == agent.name) {
+                agents.push(agent);
+            }
         }
     }
-    Ok(agents
-        .into_iter()
-        .filter(|agent| names.contains(&agent.name))
-        .collect())
+    Ok(Some(agents))
 }
