@@ -248,12 +248,10 @@ impl Builder<'_> {
     ) -> Result<Vec<SinkPart>, BuildError> {
         let mut parts = Vec::new();
         for group in &self.agent.sink_groups {
-            let members = self
-                .agent
-                .sinks
-                .iter()
-                .filter(|sink| group.sinks.contains(&sink.name));
-            parts.push(self.group(group, members.cloned().collect(), "sinkgroups", channels)?);
+            // In the group's order: processors without priorities go by it.
+            let named = |name: &String| self.agent.sinks.iter().find(|sink| sink.name == *name);
+            let members = group.sinks.iter().filter_map(named).cloned().collect();
+            parts.push(self.group(group, members, "sinkgroups", channels)?);
         }
         let grouped = |sink: &SinkConfig| {
             self.agent

@@ -30,6 +30,9 @@ pub struct Deadlines {
     pub channels: Duration,
 }
 
+/// How long tasks that were cut off may take to end.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
@@ -149,6 +152,8 @@ async fn end(
             "did not end in time and is cut off; leases go back to their channels"
         );
         tasks.shutdown().await;
+        // The tasks' own tasks are cut off with them; what they held goes back before the next step.
+        within(CUT_OFF, lifecycle.drained()).await;
     }
 }
 

@@ -83,15 +83,18 @@ async fn poll(
     let mut quiet = 0;
     let mut failures = 0;
     while !context.lifecycle.is_stopping() {
-        let pause = match source.process(context).await {
-            Ok(Status::Ready) => {
-                quiet = 0;
-                None
-            }
-            Ok(Status::Backoff) => {
-                quiet += 1;
-                Some((pauses.increment * quiet).min(pauses.longest))
-            }
+        let outcome = source.process(context).await;
+        match &outcome {
+            Ok(Status::Backoff) => quiet += 1,
+            Ok(Status::Ready) | Err(_) => quiet = 0,
+        }
+        if outcome.is_ok() && failures > 0 {
+            failures = 0;
+            supervised.running();
+        }
+        let pause = match outcome {
+            Ok(Status::Ready) => None,
+            Ok(Status::Backoff) => Some((pauses.increment * quiet).min(pauses.longest)),
             Err(SourceError::Channel(error)) if error.is_retriable() => {
                 failures += 1;
                 warn!(
@@ -107,10 +110,6 @@ async fn poll(
                 Some(pauses.longest)
             }
         };
-        if failures > 0 && (pause.is_none() || quiet > 0) {
-            failures = 0;
-            supervised.running();
-        }
         match pause {
             None => tokio::task::yield_now().await,
             Some(pause) => tokio::select! {
@@ -121,4 +120,77 @@ async fn poll(
     }
     source.stop().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use flafka_flow::Batch;
+    use flafka_flow::channel::ChannelError;
+    use flafka_flow::clock::SystemClock;
+    use flafka_flow::lifecycle::Lifecycle;
+    use flafka_flow::source::ChannelProcessor;
+
+    use super::*;
+    use crate::health::{ComponentState, HealthBoard};
+
+    /// Quiet twice, then failing for ever.
+    #[derive(Default)]
+    struct Breaks(u32);
+
+    #[async_trait]
+    impl PollableSource for Breaks {
+        async fn start(&mut self, _: &SourceContext) -> Result<(), SourceError> {
+            Ok(())
+        }
+
+        async fn process(&mut self, _: &SourceContext) -> Result<Status, SourceError> {
+            self.0 += 1;
+            match self.0 {
+                1 | 2 => Ok(Status::Backoff),
+                _ => Err(SourceError::retriable("read", "a file", "it is gone")),
+            }
+        }
+
+        async fn stop(&mut self) {}
+    }
+
+    struct Nowhere;
+
+    #[async_trait]
+    impl ChannelProcessor for Nowhere {
+        async fn process(&self, _: Batch) -> Result<(), ChannelError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_after_quiet_polls_stays_on_the_board() {
+        let supervised = Supervised {
+            name: "a1.sources.r1".to_owned(),
+            board: HealthBoard::default(),
+            lifecycle: Lifecycle::new(),
+        };
+        let context = SourceContext {
+            channels: Arc::new(Nowhere),
+            lifecycle: supervised.lifecycle.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let pauses = PollPauses {
+            increment: Duration::from_secs(1),
+            longest: Duration::from_secs(5),
+        };
+        let (mut source, polled) = (Breaks::default(), supervised.clone());
+        let polling = poll(&polled, &mut source, &context, pauses);
+        let watching = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let state = supervised.board.get("a1.sources.r1");
+            supervised.lifecycle.stop();
+            state
+        };
+        let (polled, state) = tokio::join!(polling, watching);
+        polled.expect("ends when asked to");
+        let failed = |attempts| matches!(attempts, Some(ComponentState::Failed { attempts, .. }) if attempts > 5);
+        assert!(failed(state.clone()), "{state:?}");
+    }
 }

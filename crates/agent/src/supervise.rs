@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use flafka_flow::channel::error_chain;
 use flafka_flow::lifecycle::Lifecycle;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
 use crate::health::{ComponentState, HealthBoard};
@@ -26,6 +27,9 @@ pub(crate) struct Supervised {
 impl Supervised {
     /// Runs `attempt` until it succeeds or the lifecycle asks to stop; each attempt is a task of
     /// its own, so that a panic is a failure like another.
+    ///
+    /// # Cancel safety
+    /// Dropped, it ends the attempt under way too: that is how a stop is forced.
     pub(crate) async fn keep_alive<F, Run, E>(&self, mut attempt: F)
     where
         F: FnMut() -> Run,
@@ -35,7 +39,8 @@ impl Supervised {
         let mut attempts = 0;
         while !self.lifecycle.is_stopping() {
             let started = tokio::time::Instant::now();
-            let outcome = self.lifecycle.spawn("component", attempt()).await;
+            let attempt = self.lifecycle.spawn("component", attempt());
+            let outcome = AbortOnDropHandle::new(attempt).await;
             let message = match outcome {
                 Ok(Ok(())) => break,
                 Ok(Err(error)) => error_chain(&error),
@@ -163,5 +168,32 @@ mod tests {
         );
         assert_eq!(pause_after(1), FIRST_PAUSE);
         assert_eq!(pause_after(40), LONGEST_PAUSE);
+    }
+
+    struct SetWhenDropped(Arc<AtomicU32>);
+
+    impl Drop for SetWhenDropped {
+        fn drop(&mut self) {
+            self.0.store(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_forced_stop_ends_the_attempt() {
+        let supervised = supervised();
+        let dropped = Arc::new(AtomicU32::new(0));
+        let held = Arc::clone(&dropped);
+        let alive = supervised.keep_alive(move || {
+            let held = SetWhenDropped(Arc::clone(&held));
+            async move {
+                std::future::pending::<()>().await;
+                drop(held);
+                Ok::<(), std::io::Error>(())
+            }
+        });
+        let forced = tokio::time::timeout(Duration::from_millis(20), alive).await;
+        assert!(forced.is_err());
+        supervised.lifecycle.drained().await;
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
     }
 }
