@@ -242,7 +242,7 @@ where
                 count += 1;
                 bytes += message.payload_len() + message.key_len();
             }
-            Some(Err(error)) if transient(&error) => {
+            Some(Err(error)) if is_transient(&error) => {
                 tracing::debug!(%error, "consumer goes on");
             }
             Some(Err(error)) if count > 0 => {
@@ -263,8 +263,8 @@ where
     })
 }
 
-/// Errors after which librdkafka goes on by itself.
-fn transient(error: &KafkaError) -> bool {
+/// Whether librdkafka goes on by itself after this error.
+pub fn is_transient(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
         AllBrokersDown, BrokerTransportFailure, NotCoordinator, OperationTimedOut, PartitionEOF,
         Resolve,

@@ -10,7 +10,9 @@ pub mod consumer;
 pub mod producer;
 pub mod properties;
 
-pub use consumer::{BatchConsumer, ConsumerError, Fetched, PartitionSpan, Subscription};
+pub use consumer::{
+    BatchConsumer, ConsumerError, Fetched, PartitionSpan, Subscription, is_transient,
+};
 pub use producer::{BatchProducer, BatchTicket, OutRecord, ProducerError, idempotence_fits};
 pub use properties::{Role, check_properties, client_config};
 

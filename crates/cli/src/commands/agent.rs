@@ -1,10 +1,14 @@
 //! `flafka agent`: Flume's `flume-ng agent`, with the configuration checked first and watched.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use flafka_agent::{Agent, Deadlines, HealthBoard};
 use flafka_config::topology::AgentConfig;
+use flafka_flow::clock::SystemClock;
+use flafka_flow::counters::CountersRegistry;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -88,14 +92,17 @@ async fn watch(
         }
         *seen = now;
         match check(&options.configuration, Some(&options.name)) {
-            Ok(Checked::Good(agents)) => match only(agents, &options.name) {
+            Ok(Checked::Good(agents)) => match buildable(agents, &options.name) {
                 Ok(agent) => {
                     if let Err(error) = write_backup(options) {
                         warn!(error = format!("{error:#}"), "the backup was not written");
                     }
                     return Some(agent);
                 }
-                Err(error) => warn!(%error, "the new configuration is not used"),
+                Err(error) => warn!(
+                    error = format!("{error:#}"),
+                    "the new configuration is not used; the old one keeps running"
+                ),
             },
             Ok(Checked::Bad) => {
                 warn!("the new configuration has errors; the old one keeps running")
@@ -116,6 +123,20 @@ fn newest(files: &[PathBuf]) -> Option<SystemTime> {
             .ok()
     };
     files.iter().filter_map(modified).max()
+}
+
+/// The agent, built once and forgotten: what cannot be built never replaces what runs.
+fn buildable(agents: Vec<AgentConfig>, name: &str) -> anyhow::Result<AgentConfig> {
+    let agent = only(agents, name)?;
+    let aside = flafka_agent::AgentOptions {
+        clock: Arc::new(SystemClock),
+        counters: CountersRegistry::default(),
+        board: HealthBoard::default(),
+        home: std::env::var_os("HOME").map_or_else(|| "/".into(), Into::into),
+        deadlines: Deadlines::default(),
+    };
+    Agent::build(&agent, &flafka_agent::registry(), aside)?;
+    Ok(agent)
 }
 
 fn only(agents: Vec<AgentConfig>, name: &str) -> anyhow::Result<AgentConfig> {

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use flafka_kafka_client::Role;
+use flafka_kafka_client::{Role, is_transient};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers};
@@ -32,13 +32,12 @@ pub(crate) fn run(options: ConsumeOptions) -> Outcome {
     let consumer: BaseConsumer = kafka::config(Role::Consumer, &options.client, &defaults)?
         .create()
         .context("make a Kafka client")?;
-    let expected = subscribe(&consumer, &options)?;
-    print_records(&consumer, &options, expected)
+    subscribe(&consumer, &options)?;
+    print_records(&consumer, &options)
 }
 
-/// With a group the coordinator assigns; without one every partition is read. Returns how many
-/// partitions there are to come to an end.
-fn subscribe(consumer: &BaseConsumer, options: &ConsumeOptions) -> anyhow::Result<usize> {
+/// With a group the coordinator assigns; without one every partition is read.
+fn subscribe(consumer: &BaseConsumer, options: &ConsumeOptions) -> anyhow::Result<()> {
     let mut list = TopicPartitionList::new();
     let begin = if options.latest {
         Offset::End
@@ -69,13 +68,49 @@ fn subscribe(consumer: &BaseConsumer, options: &ConsumeOptions) -> anyhow::Resul
     } else {
         consumer.assign(&list).context("assign the partitions")?;
     }
-    Ok(list.count())
+    Ok(())
 }
 
-fn print_records(consumer: &BaseConsumer, options: &ConsumeOptions, partitions: usize) -> Outcome {
+/// Which partitions have come to their end. The client says the number and not the topic, so a
+/// number has ended when it was said once for each topic that has it.
+#[derive(Default)]
+struct Ends(HashMap<i32, usize>);
+
+impl Ends {
+    /// A partition with this number has ended; says whether all of `assigned` have.
+    fn end(&mut self, partition: i32, assigned: &[i32]) -> bool {
+        let topics = |number: i32| assigned.iter().filter(|other| **other == number).count();
+        let ended = self.0.entry(partition).or_default();
+        *ended = (*ended + 1).min(topics(partition));
+        let ended = |number: i32| self.0.get(&number).copied().unwrap_or(0);
+        assigned
+            .iter()
+            .all(|number| ended(*number) >= topics(*number))
+    }
+
+    /// A partition with this number goes on.
+    fn go_on(&mut self, partition: i32, assigned: &[i32]) {
+        let topics = assigned.iter().filter(|other| **other == partition).count();
+        if let Some(ended) = self.0.get_mut(&partition).filter(|ended| **ended >= topics) {
+            *ended -= 1;
+        }
+    }
+}
+
+fn assigned(consumer: &BaseConsumer) -> Vec<i32> {
+    let list = consumer.assignment();
+    let numbers = |list: TopicPartitionList| {
+        let elements = list.elements();
+        elements.iter().map(|element| element.partition()).collect()
+    };
+    list.map(numbers).unwrap_or_default()
+}
+
+fn print_records(consumer: &BaseConsumer, options: &ConsumeOptions) -> Outcome {
     const COMMIT_EVERY: Duration = Duration::from_secs(1);
+    const LOOK_EVERY: u64 = 1_000;
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    let mut ended: HashMap<i32, ()> = HashMap::new();
+    let mut ends = Ends::default();
     let (mut printed, mut committed) = (0u64, Instant::now());
     let mut commit = |force: bool| {
         if options.group.is_some() && (force || committed.elapsed() > COMMIT_EVERY) {
@@ -100,17 +135,22 @@ fn print_records(consumer: &BaseConsumer, options: &ConsumeOptions, partitions: 
             Some(Ok(record)) => {
                 print(&mut out, &record, options.verbose)?;
                 printed += 1;
+                if !ends.0.is_empty() {
+                    ends.go_on(record.partition(), &assigned(consumer));
+                }
+                if printed % LOOK_EVERY == 0 {
+                    out.flush()?;
+                    commit(false)?;
+                }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                ended.insert(partition, ());
-                let assigned = consumer
-                    .assignment()
-                    .map_or(partitions, |list| list.count().max(1));
                 out.flush()?;
-                if options.exit && ended.len() >= assigned.min(partitions) {
+                if ends.end(partition, &assigned(consumer)) && options.exit {
                     break;
                 }
             }
+            // Waiting for more outlives a broker that is away for a while.
+            Some(Err(error)) if !options.exit && is_transient(&error) => {}
             Some(Err(error)) => return Err(error).context("read records"),
         }
     }
@@ -141,4 +181,20 @@ fn print(out: &mut impl Write, record: &BorrowedMessage<'_>, verbose: bool) -> s
     }
     out.write_all(record.payload().unwrap_or_default())?;
     out.write_all(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_topics_end_when_each_of_them_has() {
+        let mut ends = Ends::default();
+        let assigned = [0, 1, 0];
+        assert!(!ends.end(0, &assigned) && !ends.end(1, &assigned));
+        assert!(ends.end(0, &assigned), "the second topic's 0");
+        ends.go_on(0, &assigned);
+        assert!(!ends.end(1, &assigned));
+        assert!(ends.end(0, &assigned));
+    }
 }

@@ -39,7 +39,10 @@ pub(crate) fn run(options: ProduceOptions) -> Outcome {
             break;
         }
         let records = batch.iter().map(|line| record(&options, line));
-        runtime.block_on(producer.send_all(records))?;
+        let acknowledged = progress.records;
+        runtime
+            .block_on(producer.send_all(records))
+            .with_context(|| format!("{acknowledged} records were acknowledged before"))?;
         progress.add(batch.len());
     }
     runtime.block_on(producer.close(Duration::from_secs(10)));
