@@ -155,8 +155,11 @@ impl<'a> Stage<'a> {
     }
 
     /// Reads the topic until nothing is missing and nothing is left in the channel.
-    fn read_back(&self, agent: &RunningAgent, sent: &Sent) -> Result<Tally> {
+    fn read_back(&mut self, agent: &RunningAgent, sent: &Sent) -> Result<Tally> {
         let bootstrap = format!("127.0.0.1:{}", self.kafka);
+        self.log.until("the embedded log answers", LIMIT, || {
+            Ok(kafka_client::is_ready(&bootstrap)?.then_some(()))
+        })?;
         let mut config = kafka_client::config(&bootstrap);
         config
             .set("group.id", "reader")
@@ -165,6 +168,7 @@ impl<'a> Stage<'a> {
         kafka_client::assign_all(&consumer, conf::TOPIC)?;
         let mut tally = Tally::new(self.seed);
         let mut last_new = Instant::now();
+        let mut last_error = None;
         loop {
             match consumer.poll(Duration::from_millis(300)) {
                 Some(Ok(message)) => {
@@ -172,7 +176,8 @@ impl<'a> Stage<'a> {
                     last_new = Instant::now();
                     continue;
                 }
-                Some(Err(error)) => return Err(error).context("read the topic back"),
+                // The client reports a connection that it makes again; patience decides, not this.
+                Some(Err(error)) => last_error = Some(error),
                 None => {}
             }
             let missing = tally.missing(sent).len();
@@ -184,7 +189,10 @@ impl<'a> Stage<'a> {
             if last_new.elapsed() > PATIENCE {
                 let evidence = agent.process.evidence();
                 return tally.verdict(sent, self.kills).map(|_| tally).with_context(|| {
-                    format!("{waiting} events stay in the channel, {end} are in the topic\n{evidence}")
+                    format!(
+                        "{waiting} events stay in the channel, {end} are in the topic, the reader's last error is \
+                         {last_error:?}\n{evidence}"
+                    )
                 });
             }
         }

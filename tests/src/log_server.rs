@@ -3,6 +3,7 @@
 //! It is either a real Apache Kafka or the embedded log in the binary under test, and no case can tell which: that is
 //! the point. Invariant: the server runs as long as this value lives.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -19,10 +20,25 @@ use crate::{flafka, ports};
 /// How long a server may take until it answers.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(90);
 
+/// How a server is made, so that it can be made once more.
+pub(crate) struct Recipe {
+    /// Starts the process, on the same port and the same data each time.
+    pub(crate) process: Box<dyn Fn() -> Result<Process> + Send + Sync>,
+    /// Makes another server of the same kind.
+    pub(crate) server: fn() -> Result<LogServer>,
+}
+
+impl fmt::Debug for Recipe {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Recipe")
+    }
+}
+
 /// A running log.
 #[derive(Debug)]
 pub struct LogServer {
     process: Mutex<Process>,
+    recipe: Recipe,
     bootstrap: String,
     data: PathBuf,
     // Last, so that it is removed after the process has ended.
@@ -44,27 +60,63 @@ impl LogServer {
             data.display()
         );
         fs::write(&properties, text).context("write server.properties")?;
-        let process = flafka::broker(&properties, &directory.path().join("broker.log"))?;
-        Self::when_ready(process, port, data, directory)
+        let log = directory.path().join("broker.log");
+        let recipe = Recipe {
+            process: Box::new(move || flafka::broker(&properties, &log)),
+            server: Self::embedded,
+        };
+        Self::when_ready(recipe, port, data, directory)
     }
 
-    /// Waits until the server answers a metadata request.
+    /// Starts the process and waits until the server answers a metadata request.
     pub(crate) fn when_ready(
-        mut process: Process,
+        recipe: Recipe,
         port: u16,
         data: PathBuf,
         directory: TempDir,
     ) -> Result<Self> {
         let bootstrap = format!("127.0.0.1:{port}");
-        process.until("the log answers a metadata request", START_LIMIT, || {
-            Ok(kafka_client::is_ready(&bootstrap)?.then_some(()))
-        })?;
+        let mut process = (recipe.process)()?;
+        until_it_answers(&mut process, &bootstrap)?;
         Ok(Self {
             process: Mutex::new(process),
+            recipe,
             bootstrap,
             data,
             directory,
         })
+    }
+
+    /// Another server of the same kind, for a case that stops or kills it.
+    ///
+    /// # Errors
+    /// It does not answer in time.
+    pub fn another(&self) -> Result<Self> {
+        (self.recipe.server)()
+    }
+
+    /// Kills the server (SIGKILL); it is no more shared by other cases, hence `&mut`.
+    ///
+    /// # Errors
+    /// The end cannot be seen.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process
+            .get_mut()
+            .expect("nothing panics with the process locked")
+            .kill()
+    }
+
+    /// Starts a server that has ended again, on the same port and the same data.
+    ///
+    /// # Errors
+    /// It does not answer in time.
+    pub fn start_again(&mut self) -> Result<()> {
+        let process = self
+            .process
+            .get_mut()
+            .expect("nothing panics with the process locked");
+        *process = (self.recipe.process)()?;
+        until_it_answers(process, &self.bootstrap)
     }
 
     /// Host and port for clients.
@@ -120,6 +172,12 @@ impl LogServer {
             .expect("nothing panics with the process locked");
         process.terminate(Duration::from_secs(30)).map(drop)
     }
+}
+
+fn until_it_answers(process: &mut Process, bootstrap: &str) -> Result<()> {
+    process.until("the log answers a metadata request", START_LIMIT, || {
+        Ok(kafka_client::is_ready(bootstrap)?.then_some(()))
+    })
 }
 
 /// Whether segments of the partition lie in `folder`: Kafka's `topic-0`, the embedded log's `topic_topic_0.<stream id>`.

@@ -96,11 +96,15 @@ impl Process {
     ) -> Result<T> {
         let mut gone = None;
         let result = poll::until(what, limit, || {
-            if let Some(value) = attempt()? {
+            let answer = attempt();
+            if let Ok(Some(value)) = answer {
                 return Ok(Some(Some(value)));
             }
             gone = self.ended()?;
-            Ok(gone.map(|_| None))
+            if gone.is_some() {
+                return Ok(Some(None));
+            }
+            answer.map(|_| None)
         });
         match result {
             Ok(Some(value)) => Ok(value),
@@ -288,7 +292,11 @@ mod tests {
         let mut process =
             Process::start("a shell", shell, &folder.path().join("log")).expect("it starts");
         let error = process
-            .until("never", Duration::from_secs(60), || Ok(None::<()>))
+            .until(
+                "never",
+                Duration::from_secs(60),
+                || -> Result<Option<()>> { bail!("nobody answers") },
+            )
             .expect_err("the process ends before");
         assert!(format!("{error:#}").contains("last words"), "{error:#}");
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::java::{JavaTool, java};
 use super::maven;
-use crate::log_server::LogServer;
+use crate::log_server::{LogServer, Recipe};
 use crate::ports;
 use crate::process::Process;
 use crate::workspace;
@@ -37,12 +37,18 @@ pub fn apache_kafka() -> Result<LogServer> {
     let properties = properties.display().to_string();
     JavaTool::STORAGE.run(&["format", "-t", CLUSTER_ID, "-c", &properties], b"")?;
 
-    let mut command = java(
-        &jars,
-        &workspace::real("kafka/log4j2.xml"),
-        &["-Xmx512m", "-Xms256m", "-XX:+UseG1GC"],
-    )?;
-    command.arg("kafka.Kafka").arg(&properties);
-    let process = Process::start("Apache Kafka", command, &directory.path().join("kafka.log"))?;
-    LogServer::when_ready(process, port, data, directory)
+    let log = directory.path().join("kafka.log");
+    let recipe = Recipe {
+        process: Box::new(move || {
+            let mut command = java(
+                &jars,
+                &workspace::real("kafka/log4j2.xml"),
+                &["-Xmx512m", "-Xms256m", "-XX:+UseG1GC"],
+            )?;
+            command.arg("kafka.Kafka").arg(&properties);
+            Process::start("Apache Kafka", command, &log)
+        }),
+        server: apache_kafka,
+    };
+    LogServer::when_ready(recipe, port, data, directory)
 }

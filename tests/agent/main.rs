@@ -1,0 +1,13 @@
+//! The command line and the running agent as a user meets them: mistakes, start, metrics, health, reload, stop.
+//!
+//! Every test starts the binary under test in a folder of its own, on free ports. What single components do is tested
+//! beside their code; here it is what only the whole process can show.
+
+mod check;
+mod commands;
+mod health;
+mod metrics;
+mod place;
+mod reload;
+mod stop;
+mod topics;
