@@ -45,6 +45,7 @@ pub(crate) struct InFlight {
     pub(crate) total: usize,
     pub(crate) checkpoint: bool,
     pub(crate) spare: bool,
+    pub(crate) retire: bool,
     pub(crate) flush: bool,
 }
 
@@ -428,14 +429,22 @@ impl Engine {
         }
     }
 
-    /// Asks for the next journal file in good time.
+    /// Asks for the next journal file in good time. A used file that a checkpoint frees is as good as a new one and
+    /// costs no write of a whole file, so a new one is made only when there is none to free, or when it gets late.
     pub(crate) fn prepare_spare(&mut self) {
-        let half_used = self.journal.room() < self.journal.capacity() / 2;
-        if half_used && !self.journal.spare && !self.in_flight.spare {
+        let (room, capacity) = (self.journal.room(), self.journal.capacity());
+        let on_its_way = self.in_flight.spare || self.in_flight.retire;
+        if self.journal.spare || on_its_way || room > capacity / 4 * 3 {
+            return;
+        }
+        let late = room < capacity / 4;
+        if self.journal.has_used_files() && !late {
+            self.start_checkpoint();
+        } else if late || room < capacity / 2 {
             self.in_flight.spare = true;
             self.jobs.push(Job::Spare {
                 dir: self.journal.dir().clone(),
-                capacity: self.journal.capacity(),
+                capacity,
             });
         }
     }
@@ -550,6 +559,7 @@ impl Engine {
                 self.spare_fault = result.err();
             }
             JobDone::Retired { spare } => {
+                self.in_flight.retire = false;
                 self.journal.spare |= spare;
                 if spare {
                     self.spare_fault = None;
@@ -599,6 +609,7 @@ impl Engine {
     /// Recycles journal files that no checkpoint needs.
     pub(crate) fn retire(&mut self, sequences: Vec<u64>) {
         if !sequences.is_empty() {
+            self.in_flight.retire = true;
             self.jobs.push(Job::Retire {
                 dir: self.journal.dir().clone(),
                 sequences,

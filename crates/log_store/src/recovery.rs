@@ -97,6 +97,11 @@ pub(crate) fn open(
         initialise(&*fs, &options, &dirs)?;
         report.created = true;
     }
+    // Names that a killed process saw need not be on the disk yet; what follows relies on them.
+    for sub in [&dirs.checkpoint, &dirs.journal] {
+        fs.sync_dir(sub)
+            .map_err(IoFault::of("sync directory", sub))?;
+    }
     let (sequences, spare) =
         files::list(&*fs, &dirs.journal).map_err(IoFault::of("list journal", &dirs.journal))?;
     let snapshot = checkpoint::load_newest(&*fs, &dirs.checkpoint, &sequences)?;

@@ -40,6 +40,8 @@ pub(crate) struct Reference {
     pub(crate) start_offset: i64,
     /// Over the checksums of the batches.
     pub(crate) batches_crc: u32,
+    /// Nobody has synced them.
+    pub(crate) weak: bool,
 }
 
 /// A stream as the journal says it is.
@@ -276,6 +278,7 @@ impl ReplayStream {
                 end,
                 start_offset,
                 batches_crc,
+                weak: !promised,
             }));
             last.length = end;
             last.end = next_offset;

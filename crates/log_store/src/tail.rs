@@ -170,6 +170,13 @@ impl TailCheck<'_> {
                 ),
             });
         }
+        let weak = segment
+            .refs
+            .iter()
+            .filter(|part| part.weak && part.end <= length);
+        for part in weak {
+            rewrite(&*file, part.start, part.end).map_err(IoFault::of("write segment", path))?;
+        }
         self.cut(&*file, path, found, length, segment.length)?;
         Ok((end, length, max_timestamp))
     }
@@ -313,6 +320,19 @@ impl TailCheck<'_> {
             });
         }
     }
+}
+
+/// Writes again what is there. After a failed sync the page cache may show bytes that the disk does not have and that no
+/// later sync would write; nobody knows whether the last process had one.
+fn rewrite(file: &dyn File, mut position: u64, end: u64) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    while position < end {
+        let count = buffer.len().min((end - position) as usize);
+        file.read_exact_at(&mut buffer[..count], position)?;
+        file.write_all_at(&buffer[..count], position)?;
+        position += count as u64;
+    }
+    Ok(())
 }
 
 const OTHER_BATCHES: &str = "these are not the batches that the journal refers to";

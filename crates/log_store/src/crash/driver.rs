@@ -14,6 +14,7 @@ use crate::clock::ManualClock;
 use crate::engine::Engine;
 use crate::error::{CommitError, IoFault, OpenError, ReadError};
 use crate::jobs::{Job, JobDone};
+use crate::journal::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::log::prepare;
 use crate::op::{AppendStamp, Offset, Op, OpOutcome, StreamId, Table};
 use crate::queue::{CommitRequest, Control, Reply};
@@ -574,12 +575,32 @@ pub(super) fn check(fs: &SimFs, allowed: &[Model], context: &str, deep: bool) {
     }
     let appended = observe(&mut engine).unwrap();
     drop(engine);
-    let mut engine = recover(&fs.killed()).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let killed = fs.killed();
+    let mut engine = recover(&killed)
+        .unwrap_or_else(|error| panic!("{context}: {error}\n{}", journal_frames(&killed)));
     let again = observe(&mut engine).unwrap();
     assert!(
         appended.matches(&again, true),
         "{context}: a second start differs"
     );
+}
+
+/// The frames of all journal files, for the message of a failure.
+fn journal_frames(fs: &SimFs) -> String {
+    let mut text = String::new();
+    for path in fs.files() {
+        let journal = path.extension().is_some_and(|end| end == "jnl");
+        let Some(bytes) = fs.content(&path).filter(|_| journal) else {
+            continue;
+        };
+        for at in (4096..bytes.len().saturating_sub(FRAME_HEADER_BYTES)).step_by(8) {
+            let header = bytes[at..].first_chunk().and_then(FrameHeader::decode);
+            if let Some(header) = header {
+                text += &format!("{} {at}: {header:?}\n", path.display());
+            }
+        }
+    }
+    text
 }
 
 fn expect_duplicate(

@@ -77,6 +77,7 @@ pub(crate) fn scan(
     let mut lsn = first_lsn;
     let mut position = place.1;
     let mut frames = 0;
+    let mut end_before = None;
     loop {
         let file = scanner.files.len() - 1;
         let journal = scanner.files[file].clone();
@@ -93,9 +94,16 @@ pub(crate) fn scan(
             lsn += group.len() as u64;
             position = end;
         }
+        if let Some(end) = end_before.filter(|_| position == FRAMES_AT) {
+            // Its first group is not whole: the chain ends in the file before.
+            scanner.files.pop();
+            position = end;
+            break;
+        }
         if !scanner.continues(lsn)? {
             break;
         }
+        end_before = Some(position);
         position = FRAMES_AT;
     }
     scanner.finish(lsn, position, frames)

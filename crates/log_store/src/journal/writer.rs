@@ -143,6 +143,11 @@ impl JournalWriter {
         self.capacity
     }
 
+    /// Whether there are files besides the current one; the next checkpoint may free them.
+    pub(crate) fn has_used_files(&self) -> bool {
+        !self.older.is_empty()
+    }
+
     /// LSN of the last frame.
     pub(crate) fn last_lsn(&self) -> u64 {
         self.next_lsn - 1
