@@ -89,6 +89,7 @@ impl<'a> Stage<'a> {
         for cycle in 1..=cycles {
             self.cycle().with_context(|| format!("cycle {cycle}"))?;
         }
+        let under_fire = self.records_in_topic()?;
         let mut agent = self.start_agent()?;
         agent.until_ready()?;
         let sent = load.finish()?;
@@ -101,7 +102,7 @@ impl<'a> Stage<'a> {
         let middle = self.starts.get(self.starts.len() / 2).copied();
         let longest = self.starts.last().copied();
         Ok(format!(
-            "{verdict}\n  restart to ready: median {:.2} s, longest {:.2} s",
+            "{verdict}\n  {under_fire} records came out during the cycles; restart to ready: median {:.2} s, longest {:.2} s",
             middle.unwrap_or_default().as_secs_f64(),
             longest.unwrap_or_default().as_secs_f64()
         ))
@@ -147,6 +148,16 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Records in the topic, as soon as the log answers.
+    fn records_in_topic(&mut self) -> Result<u64> {
+        let bootstrap = format!("127.0.0.1:{}", self.kafka);
+        self.log.until("the embedded log answers", LIMIT, || {
+            Ok(kafka_client::is_ready(&bootstrap)?.then_some(()))
+        })?;
+        let consumer: BaseConsumer = kafka_client::config(&bootstrap).create()?;
+        end_of_topic(&consumer)
+    }
+
     fn start_agent(&self) -> Result<RunningAgent> {
         let conf = self.folder.join("flume.conf");
         let output = self.folder.join("agent.output");
@@ -155,11 +166,8 @@ impl<'a> Stage<'a> {
     }
 
     /// Reads the topic until nothing is missing and nothing is left in the channel.
-    fn read_back(&mut self, agent: &RunningAgent, sent: &Sent) -> Result<Tally> {
+    fn read_back(&self, agent: &RunningAgent, sent: &Sent) -> Result<Tally> {
         let bootstrap = format!("127.0.0.1:{}", self.kafka);
-        self.log.until("the embedded log answers", LIMIT, || {
-            Ok(kafka_client::is_ready(&bootstrap)?.then_some(()))
-        })?;
         let mut config = kafka_client::config(&bootstrap);
         config
             .set("group.id", "reader")
