@@ -17,6 +17,7 @@ pub mod sink_groups;
 mod sink_runner;
 mod source_runner;
 mod supervise;
+mod tend;
 
 pub use build::{Agent, AgentOptions};
 pub use channel_processor::SelectingProcessor;

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::build::{Agent, ChannelPart};
 use crate::health::{ComponentState, HealthBoard};
 use crate::supervise::Supervised;
-use crate::{sink_runner, source_runner};
+use crate::{sink_runner, source_runner, tend};
 
 /// How long each step of a stop may take before it is forced.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +59,8 @@ impl Agent {
         } = self;
         info!(agent = name, "agent starts");
         start_channels(&channels, &options.board, &stop).await;
+        let channel_lifecycle = Lifecycle::new();
+        let mut tending = tend_channels(&channels, &options.board, &channel_lifecycle);
         let mut running = JoinSet::new();
         for part in sinks.into_iter().filter(|_| !stop.is_cancelled()) {
             let supervised = supervised(part.name, &options.board, &sink_lifecycle);
@@ -97,6 +99,15 @@ impl Agent {
             &sink_lifecycle,
         )
         .await;
+        channel_lifecycle.stop();
+        end(
+            &name,
+            "channels",
+            deadlines.channels,
+            &mut tending,
+            &channel_lifecycle,
+        )
+        .await;
         stop_channels(&channels, &options.board, deadlines.channels).await;
         info!(agent = name, "agent stopped");
     }
@@ -126,6 +137,20 @@ async fn start_channels(channels: &[ChannelPart], board: &HealthBoard, stop: &Ca
         });
     }
     while starting.join_next().await.is_some() {}
+}
+
+/// Watches open channels, one task each.
+fn tend_channels(
+    channels: &[ChannelPart],
+    board: &HealthBoard,
+    lifecycle: &Lifecycle,
+) -> JoinSet<()> {
+    let mut tending = JoinSet::new();
+    for part in channels {
+        let supervised = supervised(part.name.clone(), board, lifecycle);
+        tending.spawn(tend::tend(supervised, Arc::clone(&part.channel)));
+    }
+    tending
 }
 
 async fn open(channel: Arc<dyn Channel>) -> Result<(), ChannelError> {

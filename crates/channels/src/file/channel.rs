@@ -1,6 +1,6 @@
 //! The file channel itself.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use flafka_flow::channel::{Channel, ChannelError, Lease, TakeLimit};
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
 use flafka_log_store::{
-    AppendStamp, CommitError, Log, LogOptions, Op, OpOutcome, RealFs, StreamId, StreamSettings,
+    AppendStamp, CommitError, Fs, Log, LogOptions, Op, OpOutcome, RealFs, StreamId, StreamSettings,
     SystemClock,
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -64,7 +64,11 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     config: FileChannelConfig,
     keep_alive: Duration,
+    fs: Arc<dyn Fs>,
     open: RwLock<Option<Open>>,
+    /// How often the channel was closed. Changed under the lock of `runs`: what belongs to a log
+    /// that is closed must not come back into the runs of the next one.
+    closed: AtomicU64,
     /// Permits for the events that may still be put.
     room: Semaphore,
     /// Events over the capacity, when it was lowered: these acks free no room.
@@ -78,6 +82,8 @@ pub(super) struct Shared {
 pub(super) struct Open {
     pub(super) log: Log,
     pub(super) stream: StreamId,
+    /// How often the channel had been closed when it was opened.
+    closed: u64,
 }
 
 impl FileChannel {
@@ -93,7 +99,9 @@ impl FileChannel {
                 context: context.clone(),
                 counters,
                 keep_alive,
+                fs: Arc::new(RealFs),
                 open: RwLock::default(),
+                closed: AtomicU64::new(0),
                 room: Semaphore::new(0),
                 over: AtomicUsize::new(0),
                 runs: Mutex::new(Runs::new(config.cache_bytes.0)),
@@ -101,6 +109,13 @@ impl FileChannel {
                 config,
             }),
         }
+    }
+
+    /// On another file system, for tests.
+    #[cfg(test)]
+    pub(super) fn on(mut self, fs: Arc<dyn Fs>) -> Self {
+        Arc::get_mut(&mut self.shared).expect("not shared yet").fs = fs;
+        self
     }
 
     /// As [`FileChannel::new`], waiting for `keep_alive` instead of whole seconds, for tests.
@@ -147,25 +162,34 @@ impl Channel for FileChannel {
             .counters
             .add(Metric::EventPutAttemptCount, count as u64);
         let open = shared.open()?;
-        shared.reserve(&batch).await?;
+        let room = shared.reserve(&batch).await?;
+        // Closed meanwhile: the room was given by the channel as it is now, and goes back.
+        drop(shared.runs_of(&open)?);
+        room.forget();
         let stored = shared.store(&open, &batch).await;
+        // When the channel was closed meanwhile, the next start counts what the log holds.
+        let runs = shared.runs_of(&open);
         let first = match stored {
             Ok(first) => first,
             Err(error) => {
-                shared.room.add_permits(count);
+                if runs.is_ok() {
+                    shared.room.add_permits(count);
+                }
                 shared.counters.add(Metric::EventPutErrorCount, 1);
                 return Err(error);
             }
         };
-        shared.counters.shift(Metric::ChannelSize, count as i64);
         shared
             .counters
             .add(Metric::EventPutSuccessCount, count as u64);
-        shared.runs().add(Run {
-            first,
-            last: first + count as i64 - 1,
-            batch: Some(batch),
-        });
+        if let Ok(mut runs) = runs {
+            shared.counters.shift(Metric::ChannelSize, count as i64);
+            runs.add(Run {
+                first,
+                last: first + count as i64 - 1,
+                batch: Some(batch),
+            });
+        }
         shared.filled.notify_one();
         Ok(())
     }
@@ -181,14 +205,14 @@ impl Channel for FileChannel {
         let deadline = Instant::now() + shared.keep_alive;
         loop {
             let filled = shared.filled.notified();
-            let next = shared.runs().next(limit.events, limit.bytes);
+            let next = shared.runs_of(&open)?.next(limit.events, limit.bytes);
             match next {
                 Next::InMemory(runs) => {
                     shared.wake_next();
-                    return Ok(lease(shared, runs));
+                    return Ok(lease(shared, &open, runs));
                 }
                 Next::OnDisk(run) => {
-                    Claim::new(shared, run).read(&open).await?;
+                    Claim::new(shared, &open, run).read().await?;
                 }
                 Next::Nothing => {
                     if tokio::time::timeout_at(deadline, filled).await.is_err() {
@@ -210,7 +234,11 @@ impl Channel for FileChannel {
         shared.counters.set(Metric::Open, 0);
         shared.counters.set(Metric::Closed, 1);
         shared.room.forget_permits(Semaphore::MAX_PERMITS);
-        *shared.runs() = Runs::new(shared.config.cache_bytes.0);
+        {
+            let mut runs = shared.runs();
+            shared.closed.fetch_add(1, Ordering::SeqCst);
+            *runs = Runs::new(shared.config.cache_bytes.0);
+        }
         let closed = open.log.close().await;
         shared.counters.stopped(shared.context.clock.as_ref());
         closed.map_err(|error| shared.failed("close the log", true, error))
@@ -226,15 +254,28 @@ impl Shared {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The runs of this log; an error when it is not the channel's log any more.
+    pub(super) fn runs_of(&self, open: &Open) -> Result<MutexGuard<'_, Runs>, ChannelError> {
+        let runs = self.runs();
+        match self.closed.load(Ordering::SeqCst) == open.closed {
+            true => Ok(runs),
+            false => Err(self.is_closed()),
+        }
+    }
+
+    fn is_closed(&self) -> ChannelError {
+        ChannelError::Closed {
+            channel: Arc::clone(&self.name),
+        }
+    }
+
     pub(super) fn open(&self) -> Result<Open, ChannelError> {
         let open = self
             .open
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        open.ok_or_else(|| ChannelError::Closed {
-            channel: Arc::clone(&self.name),
-        })
+        open.ok_or_else(|| self.is_closed())
     }
 
     pub(super) fn failed(
@@ -263,14 +304,11 @@ impl Shared {
             min_free_bytes: self.config.min_free_bytes(),
             ..LogOptions::new(self.config.log_dir(&self.context.home))
         };
+        let fs = Arc::clone(&self.fs);
         let opening = tokio::task::spawn_blocking(
             move || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
                 refuse_flume_files(&data_dir)?;
-                Ok(Log::open(
-                    options,
-                    Arc::new(RealFs),
-                    Arc::new(SystemClock::new()),
-                )?)
+                Ok(Log::open(options, fs, Arc::new(SystemClock::new()))?)
             },
         );
         let opened = opening
@@ -297,7 +335,11 @@ impl Shared {
                 stream
             }
         };
-        Ok(Open { log, stream })
+        Ok(Open {
+            log,
+            stream,
+            closed: self.closed.load(Ordering::SeqCst),
+        })
     }
 
     /// Makes the runs and the room from what the log holds.
@@ -332,7 +374,7 @@ impl Shared {
     }
 
     /// Takes room for a batch, waiting up to `keep-alive`.
-    async fn reserve(&self, batch: &Batch) -> Result<(), ChannelError> {
+    async fn reserve(&self, batch: &Batch) -> Result<SemaphorePermit<'_>, ChannelError> {
         let events = batch.len();
         let allowed = self.config.transaction_capacity.0;
         if events > allowed {
@@ -344,10 +386,7 @@ impl Shared {
         }
         let permits = u32::try_from(events).unwrap_or(u32::MAX);
         match tokio::time::timeout(self.keep_alive, self.room.acquire_many(permits)).await {
-            Ok(Ok(permits)) => {
-                permits.forget();
-                Ok(())
-            }
+            Ok(Ok(permits)) => Ok(permits),
             _ => Err(ChannelError::Full {
                 channel: Arc::clone(&self.name),
                 events,
@@ -367,10 +406,7 @@ impl Shared {
             stamp: AppendStamp::AsStream,
         };
         let outcomes = open.log.commit(vec![append]).await.map_err(|error| {
-            if let Some(fault) = open.log.failure() {
-                self.counters.set(Metric::Unhealthy, 1);
-                warn!(channel = &*self.name, %fault, "the log has stopped accepting");
-            }
+            self.note_failure(open);
             self.failed("append to the log", true, error)
         })?;
         match outcomes.first() {
@@ -382,6 +418,16 @@ impl Shared {
                 false,
                 "the log answered without an offset",
             )),
+        }
+    }
+
+    /// Shows that the log accepts nothing any more; whoever watches `Unhealthy` opens it again.
+    pub(super) fn note_failure(&self, open: &Open) {
+        if let Some(fault) = open.log.failure()
+            && self.runs_of(open).is_ok()
+        {
+            self.counters.set(Metric::Unhealthy, 1);
+            warn!(channel = &*self.name, %fault, "the log has stopped accepting");
         }
     }
 

@@ -19,22 +19,23 @@ const READ_BYTES: usize = 2 << 20;
 /// A run on the disk that one take is reading; back in the queue when that take is dropped.
 pub(super) struct Claim<'s> {
     shared: &'s Arc<Shared>,
+    open: &'s Open,
     run: Option<Run>,
 }
 
 impl<'s> Claim<'s> {
     /// Takes a run that [`super::runs::Runs::next`] gave out.
-    pub(super) fn new(shared: &'s Arc<Shared>, run: Run) -> Self {
+    pub(super) fn new(shared: &'s Arc<Shared>, open: &'s Open, run: Run) -> Self {
         let run = Some(run);
-        Self { shared, run }
+        Self { shared, open, run }
     }
 
     /// Reads the front of the run; its events and the rest of it are back in the queue afterwards.
-    pub(super) async fn read(mut self, open: &Open) -> Result<(), ChannelError> {
+    pub(super) async fn read(mut self) -> Result<(), ChannelError> {
         let Some(run) = self.run.clone() else {
             return Ok(());
         };
-        let (log, stream) = (open.log.clone(), open.stream);
+        let (log, stream) = (self.open.log.clone(), self.open.stream);
         let (first, last) = (run.first, run.last);
         let reading = tokio::task::spawn_blocking(
             move || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
@@ -55,8 +56,8 @@ impl<'s> Claim<'s> {
             let what = format!("offsets {first} to {last} are missing in the log");
             return Err(shared.failed("read the log", false, what));
         }
+        let mut runs = shared.runs_of(self.open)?;
         self.run = None;
-        let mut runs = shared.runs();
         if next <= last {
             let rest = Run {
                 first: next,
@@ -76,15 +77,18 @@ impl<'s> Claim<'s> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        if let Some(run) = self.run.take() {
-            self.shared.runs().put_back(run);
+        if let Some(run) = self.run.take()
+            && let Ok(mut runs) = self.shared.runs_of(self.open)
+        {
+            runs.put_back(run);
+            drop(runs);
             self.shared.filled.notify_one();
         }
     }
 }
 
 /// A lease over runs that are in memory.
-pub(super) fn lease(shared: &Arc<Shared>, runs: Vec<Run>) -> Lease {
+pub(super) fn lease(shared: &Arc<Shared>, open: &Open, runs: Vec<Run>) -> Lease {
     let mut first_event = 0;
     let mut origin: Vec<OriginRun> = Vec::with_capacity(runs.len());
     for run in &runs {
@@ -103,6 +107,7 @@ pub(super) fn lease(shared: &Arc<Shared>, runs: Vec<Run>) -> Lease {
     let batch = Batch::concat(runs.iter().filter_map(|run| run.batch.clone()).collect());
     let settle = FileSettle {
         shared: Arc::clone(shared),
+        open: open.clone(),
         runs,
         origin: origin.clone(),
     };
@@ -111,6 +116,7 @@ pub(super) fn lease(shared: &Arc<Shared>, runs: Vec<Run>) -> Lease {
 
 struct FileSettle {
     shared: Arc<Shared>,
+    open: Open,
     runs: Vec<Run>,
     origin: Vec<OriginRun>,
 }
@@ -119,13 +125,9 @@ struct FileSettle {
 impl Settle for FileSettle {
     async fn commit(self: Box<Self>) -> Result<(), ChannelError> {
         let shared = Arc::clone(&self.shared);
-        let open = match shared.open() {
-            Ok(open) => open,
-            Err(closed) => {
-                self.rollback();
-                return Err(closed);
-            }
-        };
+        // Closed meanwhile: the events are among those that the next start finds, and come again.
+        drop(shared.runs_of(&self.open)?);
+        let open = self.open.clone();
         let ack = |run: &OriginRun| Op::Ack {
             stream: open.stream,
             first: Offset(run.first_offset),
@@ -135,11 +137,15 @@ impl Settle for FileSettle {
             .log
             .submit_each(self.origin.iter().map(ack).collect())
             .await;
-        shared.free(self.runs.iter().map(Run::len).sum());
+        if let Ok(runs) = shared.runs_of(&open) {
+            shared.free(self.runs.iter().map(Run::len).sum());
+            drop(runs);
+        }
         // The order of submissions is the order in the journal; a lost ack costs a re-read only.
         tokio::spawn(async move {
             for outcome in submitted.outcomes().await {
                 if let Err(error) = outcome {
+                    shared.note_failure(&open);
                     let error = error_chain(&error);
                     warn!(
                         channel = &*shared.name,
@@ -152,7 +158,9 @@ impl Settle for FileSettle {
     }
 
     fn rollback(self: Box<Self>) {
-        let mut runs = self.shared.runs();
+        let Ok(mut runs) = self.shared.runs_of(&self.open) else {
+            return;
+        };
         for run in self.runs {
             runs.put_back(run);
         }

@@ -1,18 +1,26 @@
 //! The file channel on real files in a temporary folder.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flafka_flow::channel::{Channel, ChannelError, TakeLimit};
 use flafka_flow::conformance::channel::{Promises, suite};
 use flafka_flow::conformance::doubles::build_context;
 use flafka_flow::conformance::{numbers, to_numbers};
+use flafka_flow::counters::Metric;
 use flafka_flow::settings::{Report, Section, Settings};
+use flafka_log_store::{File, Fs, Lock, LockError, OpenMode, RealFs};
 
 use super::{FileChannel, FileChannelConfig};
 
 fn channel(dir: &Path, more: &[(&str, &str)]) -> Arc<dyn Channel> {
+    Arc::new(bare(dir, more))
+}
+
+fn bare(dir: &Path, more: &[(&str, &str)]) -> FileChannel {
     let path = dir.display().to_string();
     let own = [
         ("dataDirs", path.as_str()),
@@ -26,11 +34,7 @@ fn channel(dir: &Path, more: &[(&str, &str)]) -> Arc<dyn Channel> {
     let config = FileChannelConfig::from_section(&section, &mut report)
         .unwrap_or_else(|| panic!("{report:?}"));
     let keep_alive = Duration::from_millis(100);
-    Arc::new(FileChannel::with_keep_alive(
-        config,
-        &build_context("c1"),
-        keep_alive,
-    ))
+    FileChannel::with_keep_alive(config, &build_context("c1"), keep_alive)
 }
 
 async fn conforms(more: &[(&str, &str)]) {
@@ -139,4 +143,122 @@ async fn a_second_owner_and_flumes_files_are_refused() {
         "{}",
         refused.chain()
     );
+}
+
+/// The machine's file system, whose syncs fail while they are told to.
+#[derive(Debug)]
+struct Flaky(RealFs, Arc<AtomicBool>);
+
+#[derive(Debug)]
+struct FlakyFile(Arc<dyn File>, Arc<AtomicBool>);
+
+impl Fs for Flaky {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = self.0.open(path, mode)?;
+        Ok(Arc::new(FlakyFile(file, Arc::clone(&self.1))))
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.0.create_dir_all(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_file(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_dir(path)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+        self.0.list(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Lock>, LockError> {
+        self.0.lock(path, holder)
+    }
+    fn space_left(&self, path: &Path) -> io::Result<u64> {
+        self.0.space_left(path)
+    }
+    fn entropy(&self) -> u64 {
+        self.0.entropy()
+    }
+}
+
+impl File for FlakyFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, position)
+    }
+    fn write_vectored_at(&self, buffers: &[io::IoSlice<'_>], position: u64) -> io::Result<usize> {
+        self.0.write_vectored_at(buffers, position)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        match self.1.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("planned")),
+            false => self.0.sync_data(),
+        }
+    }
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.0.length()
+    }
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.0.allocate(length)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_sync_it_opens_again_and_old_leases_change_nothing() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let broken = Arc::new(AtomicBool::new(false));
+    let more = [("capacity", "30"), ("transactionCapacity", "10")];
+    let fs = Flaky(RealFs, Arc::clone(&broken));
+    let channel = bare(root.path(), &more).on(Arc::new(fs));
+    channel.start().await.expect("start");
+    for first in [0, 10] {
+        channel.put(numbers(first..first + 10)).await.expect("put");
+    }
+    let limit = TakeLimit::events(5);
+    let committed_late = channel.take(limit).await.expect("take");
+    let rolled_back_late = channel.take(limit).await.expect("take");
+    broken.store(true, Ordering::SeqCst);
+    let refused = channel.put(numbers(100..101)).await;
+    assert!(refused.is_err_and(|error| error.is_retriable()));
+    assert_eq!(channel.counters().get(Metric::Unhealthy), 1);
+    broken.store(false, Ordering::SeqCst);
+
+    channel.stop().await.expect_err("the log had failed");
+    channel.start().await.expect("start again");
+    assert_eq!(channel.counters().get(Metric::Unhealthy), 0);
+    committed_late
+        .commit()
+        .await
+        .expect_err("of the log before");
+    rolled_back_late.rollback();
+    let size = channel.counters().get(Metric::ChannelSize);
+    let mut left = Vec::new();
+    loop {
+        let lease = channel.take(TakeLimit::events(10)).await.expect("take");
+        if lease.is_empty() {
+            break;
+        }
+        left.extend(to_numbers(lease.batch()));
+        lease.commit().await.expect("commit");
+    }
+    assert_eq!(left.len() as i64, size);
+    // What was refused may be there all the same; nothing is twice, nothing acknowledged is gone.
+    assert_eq!(left[..20], (0..20).collect::<Vec<_>>());
+    assert!(left[20..].is_empty() || left[20..] == [100]);
+    for first in [0, 10, 20] {
+        channel
+            .put(numbers(first..first + 10))
+            .await
+            .expect("room for 30");
+    }
+    let full = channel.put(numbers(0..1)).await;
+    assert!(matches!(full, Err(ChannelError::Full { .. })));
+    channel.stop().await.expect("stop");
 }

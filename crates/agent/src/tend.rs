@@ -1,0 +1,129 @@
+//! Opens a channel again whose storage has failed while it ran.
+//!
+//! A log accepts nothing after a failed sync until it is opened anew (what the disk has is only known then). A channel
+//! says so with its counter `Unhealthy`; until it is open again its puts fail, so sources wait, and `/health` shows it.
+//! Leases from before are void: their events come again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flafka_flow::channel::{Channel, error_chain};
+use flafka_flow::counters::Metric;
+use tracing::{info, warn};
+
+use crate::supervise::Supervised;
+
+/// Between two looks at a channel.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Watches a channel until the lifecycle asks to stop.
+pub(crate) async fn tend(supervised: Supervised, channel: Arc<dyn Channel>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = supervised.lifecycle.stopping() => return,
+        }
+        if channel.counters().get(Metric::Unhealthy) == 0 {
+            continue;
+        }
+        supervised.failed("its storage has failed; it is opened again", 1);
+        if let Err(error) = channel.stop().await {
+            let error = error_chain(&error);
+            warn!(channel = supervised.name, error, "channel is closed");
+        }
+        let open = || {
+            let channel = Arc::clone(&channel);
+            async move { channel.start().await }
+        };
+        supervised.keep_alive(open).await;
+        if supervised.lifecycle.is_stopping() {
+            return;
+        }
+        supervised.running();
+        info!(channel = supervised.name, "channel is open again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use flafka_flow::Batch;
+    use flafka_flow::channel::{ChannelError, Lease, TakeLimit};
+    use flafka_flow::counters::{ComponentKind, Counters, sets};
+    use flafka_flow::lifecycle::Lifecycle;
+
+    use super::*;
+    use crate::health::{ComponentState, HealthBoard};
+
+    /// Its first two starts fail.
+    struct Broken {
+        counters: Arc<Counters>,
+        stops: AtomicU32,
+        starts: AtomicU32,
+    }
+
+    #[async_trait]
+    impl Channel for Broken {
+        async fn start(&self) -> Result<(), ChannelError> {
+            if self.starts.fetch_add(1, Ordering::SeqCst) < 2 {
+                return Err(ChannelError::Closed {
+                    channel: "c1".into(),
+                });
+            }
+            self.counters.set(Metric::Unhealthy, 0);
+            Ok(())
+        }
+
+        async fn put(&self, _: Batch) -> Result<(), ChannelError> {
+            Ok(())
+        }
+
+        async fn take(&self, _: TakeLimit) -> Result<Lease, ChannelError> {
+            Ok(Lease::empty())
+        }
+
+        async fn stop(&self) -> Result<(), ChannelError> {
+            self.stops.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+
+        fn counters(&self) -> &Arc<Counters> {
+            &self.counters
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_whose_storage_failed_is_opened_again() {
+        let kind = ComponentKind::Channel;
+        let channel = Arc::new(Broken {
+            counters: Arc::new(Counters::new(kind, "c1", sets::FILE_CHANNEL, true)),
+            stops: AtomicU32::new(0),
+            starts: AtomicU32::new(0),
+        });
+        let supervised = Supervised {
+            name: "a1.channels.c1".to_owned(),
+            board: HealthBoard::default(),
+            lifecycle: Lifecycle::new(),
+        };
+        supervised.running();
+        let watching = tend(supervised.clone(), Arc::clone(&channel) as Arc<dyn Channel>);
+        let story = async {
+            tokio::time::sleep(Duration::from_millis(5500)).await;
+            assert_eq!(channel.stops.load(Ordering::SeqCst), 0, "it is well");
+            channel.counters.set(Metric::Unhealthy, 1);
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            let state = supervised.board.get("a1.channels.c1");
+            assert!(matches!(state, Some(ComponentState::Failed { .. })));
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let state = supervised.board.get("a1.channels.c1");
+            assert_eq!(state, Some(ComponentState::Running));
+            supervised.lifecycle.stop();
+        };
+        tokio::join!(watching, story);
+        let (stops, starts) = (&channel.stops, &channel.starts);
+        assert_eq!(stops.load(Ordering::SeqCst), 1);
+        assert_eq!(starts.load(Ordering::SeqCst), 3);
+    }
+}
