@@ -53,8 +53,6 @@ pub struct BrokerConfig {
     pub fetch_max_bytes: i32,
     /// `log.segment.bytes`. Default 1 GiB.
     pub segment_bytes: i32,
-    /// `log.roll.ms` (`log.roll.hours`): age at which a segment is closed. Default 7 days.
-    pub segment_ms: i64,
     /// `log.retention.ms` / `.minutes` / `.hours`: -1 keeps for ever. Default 7 days.
     pub retention_ms: i64,
     /// `log.retention.bytes` per partition: -1 is without limit. Default -1.
@@ -186,7 +184,6 @@ impl Default for BrokerConfig {
             queued_max_request_bytes: 64 << 20,
             fetch_max_bytes: 57_671_680,
             segment_bytes: 1 << 30,
-            segment_ms: 604_800_000,
             retention_ms: 604_800_000,
             retention_bytes: -1,
             retention_check: Duration::from_secs(300),

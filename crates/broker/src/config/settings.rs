@@ -54,6 +54,21 @@ where
     }
 }
 
+/// Age in milliseconds at which Kafka closes a segment, unless told otherwise.
+pub(crate) const ROLL_MS: i64 = 604_800_000;
+
+/// Takes Kafka's default age of a segment, given in units of `unit_ms`. Segments are closed by size only, so another
+/// age is refused instead of being ignored.
+pub(crate) fn roll_age(text: &str, unit_ms: i64) -> Result<(), String> {
+    if number(text, 1, i64::MAX)?.saturating_mul(unit_ms) == ROLL_MS {
+        return Ok(());
+    }
+    Err(format!(
+        "expected {}: segments are closed by size, not by age, in this version; remove the key, and lower log.segment.bytes (of a topic: segment.bytes) where old records have to go sooner",
+        ROLL_MS / unit_ms
+    ))
+}
+
 /// Reads `true` or `false` in any case, as Kafka does.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.trim() {
@@ -190,17 +205,15 @@ pub const SETTINGS: &[Setting] = &[
         key: "log.roll.hours",
         default: "168",
         value_type: ValueType::Int,
-        doc: "Age in hours at which a segment file is closed; log.roll.ms wins.",
-        apply: |config, text| {
-            number(text, 1, i64::from(i32::MAX)).map(|hours| config.segment_ms = hours * 3_600_000)
-        },
+        doc: "No effect: a segment file is closed by its size (log.segment.bytes). Only Kafka's default is taken.",
+        apply: |_, text| roll_age(text, 3_600_000),
     },
     Setting {
         key: "log.roll.ms",
         default: "",
         value_type: ValueType::Long,
-        doc: "Age in milliseconds at which a segment file is closed.",
-        apply: |config, text| number(text, 1, i64::MAX).map(|value| config.segment_ms = value),
+        doc: "No effect: a segment file is closed by its size (log.segment.bytes). Only Kafka's default is taken.",
+        apply: |_, text| roll_age(text, 1),
     },
     Setting {
         key: "log.retention.hours",

@@ -145,3 +145,22 @@ fn addresses_are_checked() {
     let (config, _) = BrokerConfig::from_properties("listeners=PLAINTEXT://[::1]:9092").unwrap();
     assert_eq!(config.listeners[0].address.host, "::1");
 }
+
+#[test]
+fn the_age_of_a_segment_is_refused_unless_it_is_kafkas_default() {
+    for good in ["log.roll.hours=168", "log.roll.ms=604800000"] {
+        BrokerConfig::from_properties(good).unwrap();
+    }
+    for bad in ["log.roll.hours=1", "log.roll.ms=60000"] {
+        let problems = BrokerConfig::from_properties(bad).unwrap_err();
+        assert!(
+            problems.to_string().contains("log.segment.bytes"),
+            "{problems}"
+        );
+    }
+    let segment_ms = crate::topics::settings::find("segment.ms").unwrap();
+    assert_eq!(
+        segment_ms.default_text(&BrokerConfig::default()),
+        "604800000"
+    );
+}

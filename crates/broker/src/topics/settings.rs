@@ -2,7 +2,7 @@
 
 use super::config::{TimestampType, parse_durability};
 use crate::config::BrokerConfig;
-use crate::config::settings::{ValueType, boolean, number};
+use crate::config::settings::{ROLL_MS, ValueType, boolean, number, roll_age};
 
 /// One topic config key.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl TopicSetting {
     pub fn default_text(&self, broker: &BrokerConfig) -> String {
         match self.key {
             "retention.ms" => broker.retention_ms.to_string(),
-            "segment.ms" => broker.segment_ms.to_string(),
+            "segment.ms" => ROLL_MS.to_string(),
             _ => self
                 .broker_key
                 .and_then(|key| crate::config::SETTINGS.iter().find(|one| one.key == key))
@@ -65,6 +65,9 @@ fn long_or_minus_two(text: &str) -> Result<(), String> {
 }
 fn positive_long(text: &str) -> Result<(), String> {
     number(text, 1, i64::MAX).map(drop)
+}
+fn default_roll_age(text: &str) -> Result<(), String> {
+    roll_age(text, 1)
 }
 fn non_negative_int(text: &str) -> Result<(), String> {
     number(text, 0, i32::MAX).map(drop)
@@ -354,7 +357,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "-1",
         ValueType::Long,
         long_or_minus_one,
-        "Bytes kept per partition; -1 is without limit.",
+        "Bytes kept per partition; -1 is without limit. Whole segments go, the newest never.",
     ),
     setting(
         "retention.ms",
@@ -362,7 +365,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "604800000",
         ValueType::Long,
         long_or_minus_one,
-        "How long records are kept, in milliseconds; -1 for ever.",
+        "How long records are kept, in milliseconds; -1 for ever. Whole segments go, the newest never.",
     ),
     setting(
         "segment.bytes",
@@ -370,7 +373,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "1073741824",
         ValueType::Int,
         segment_bytes,
-        "Size in bytes at which a segment file is closed and a new one begun.",
+        "Size in bytes at which a segment file is closed and a new one begun; retention takes closed ones only.",
     ),
     setting(
         "segment.index.bytes",
@@ -393,8 +396,8 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         Some("log.roll.ms"),
         "604800000",
         ValueType::Long,
-        positive_long,
-        "Age in milliseconds at which a segment file is closed.",
+        default_roll_age,
+        "No effect: a segment file is closed by its size (segment.bytes). Only Kafka's default is taken.",
     ),
     setting(
         "unclean.leader.election.enable",
