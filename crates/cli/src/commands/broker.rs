@@ -1,6 +1,7 @@
 //! `flafka broker`: the embedded log alone.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use flafka_broker::{Broker, BrokerConfig};
@@ -30,11 +31,15 @@ pub(crate) fn run(options: BrokerOptions) -> Outcome {
                 &stop,
             );
         }
-        stop.cancelled().await;
-        broker
-            .shutdown(BROKER_DEADLINE)
-            .await
-            .context("close the log")?;
+        let fault = tokio::select! {
+            () = stop.cancelled() => None,
+            fault = failed(&broker) => Some(fault),
+        };
+        let closed = broker.shutdown(BROKER_DEADLINE).await;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        closed.context("close the log")?;
         info!("broker stopped");
         Ok(Ending::Done)
     })
@@ -46,6 +51,20 @@ pub(crate) async fn start(config: BrokerConfig) -> anyhow::Result<Broker> {
     let broker = Broker::start(config).await?;
     info!(address = %broker.local_addr(), data = %data.display(), "broker is ready");
     Ok(broker)
+}
+
+/// Ends with the reason when the log accepts nothing any more, which only another start can mend:
+/// it reads what the disk really has.
+pub(crate) async fn failed(broker: &Broker) -> anyhow::Error {
+    const LOOK: Duration = Duration::from_secs(1);
+    loop {
+        if let Some(fault) = broker.log().failure() {
+            return anyhow::Error::new(fault).context(
+                "the log has stopped accepting; nothing acknowledged is lost: look after the disk and start again",
+            );
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Reads server.properties and the overrides; `None` after listing what is wrong.

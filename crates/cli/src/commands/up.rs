@@ -33,11 +33,22 @@ pub(crate) fn run(options: UpOptions) -> Outcome {
         let shown = Shown::default();
         shown.broker(broker.metrics());
         serve_monitoring(&definitions, &shown, &stop).await?;
-        let ran = run_agents(&agents, &shown, &stop).await;
-        broker
-            .shutdown(BROKER_DEADLINE)
-            .await
-            .context("close the log")?;
+        let (ran, fault) = {
+            let running = run_agents(&agents, &shown, &stop);
+            tokio::pin!(running);
+            tokio::select! {
+                ran = &mut running => (ran, None),
+                fault = broker::failed(&broker) => {
+                    stop.cancel();
+                    (running.await, Some(fault))
+                }
+            }
+        };
+        let closed = broker.shutdown(BROKER_DEADLINE).await;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        closed.context("close the log")?;
         ran?;
         info!("stopped");
         Ok(Ending::Done)
