@@ -14,6 +14,8 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use thiserror::Error;
 
+use crate::topic_pattern::{TopicPatternError, topic_pattern};
+
 /// Why a consumer call failed.
 #[derive(Debug, Error)]
 pub enum ConsumerError {
@@ -29,6 +31,9 @@ pub enum ConsumerError {
         #[source]
         source: KafkaError,
     },
+    /// The pattern of the topics is none.
+    #[error("subscribe to a pattern of topics")]
+    Pattern(#[from] TopicPatternError),
     /// Records could not be read.
     #[error("read records")]
     Poll(#[source] KafkaError),
@@ -111,10 +116,7 @@ impl BatchConsumer {
             .map_err(ConsumerError::Create)?;
         let topics: Vec<String> = match subscription {
             Subscription::Topics(topics) => topics.clone(),
-            Subscription::Pattern(pattern) => {
-                let pattern = pattern.trim_start_matches('^').trim_end_matches('$');
-                vec![format!("^({pattern})$")]
-            }
+            Subscription::Pattern(pattern) => vec![topic_pattern(pattern)?],
         };
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         client

@@ -9,12 +9,14 @@
 pub mod consumer;
 pub mod producer;
 pub mod properties;
+pub mod topic_pattern;
 
 pub use consumer::{
     BatchConsumer, ConsumerError, Fetched, PartitionSpan, Subscription, is_transient,
 };
 pub use producer::{BatchProducer, BatchTicket, OutRecord, ProducerError, idempotence_fits};
 pub use properties::{Role, check_properties, client_config};
+pub use topic_pattern::{TopicPatternError, topic_pattern};
 
 /// Numbers as Kafka record header bytes and header lists, for sinks that map headers.
 pub use rdkafka::message::{Header, OwnedHeaders};

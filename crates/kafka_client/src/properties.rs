@@ -145,6 +145,8 @@ fn translate(role: Role, key: &str, value: &str) -> Translation {
             Moot("the batch size of the component decides how many records are taken at once")
         }
         (Role::Consumer, "fetch.max.wait.ms") => Renamed("fetch.wait.max.ms"),
+        // How soon a new topic or partition is seen; librdkafka's key of this name is about its cache.
+        (_, "metadata.max.age.ms") => Renamed("topic.metadata.refresh.interval.ms"),
         (Role::Consumer, "auto.offset.reset") if value == "none" => {
             pair("auto.offset.reset", "error")
         }
@@ -159,7 +161,10 @@ fn translate(role: Role, key: &str, value: &str) -> Translation {
         }
         (
             Role::Consumer,
-            "timeout.ms" | "consumer.timeout.ms" | "zookeeper.connect" | "zookeeper.session.timeout.ms",
+            "timeout.ms"
+            | "consumer.timeout.ms"
+            | "zookeeper.connect"
+            | "zookeeper.session.timeout.ms",
         ) => Moot("a key of Kafka's old consumer; it has had no effect since Flume 1.7"),
         (Role::Consumer, "default.api.timeout.ms") => {
             Moot("calls that wait have limits of their own here")

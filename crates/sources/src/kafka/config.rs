@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flafka_flow::settings;
 use flafka_flow::settings::{CommaList, Count, Millis, Prefixed, Reader};
-use flafka_kafka_client::{Role, check_properties};
+use flafka_kafka_client::{Role, check_properties, topic_pattern};
 
 settings! {
     /// Reads records from Kafka topics, of the embedded log or of any Kafka cluster, as a member
@@ -14,7 +14,8 @@ settings! {
         "kafka.bootstrap.servers" => bootstrap_servers: Option<String>,
         /// Topics to read, separated by commas.
         "kafka.topics" | "topic" => topics: CommaList = CommaList::default(),
-        /// Regular expression over whole topic names; counts instead of `kafka.topics`.
+        /// Regular expression over whole topic names (no look-around, no back references); counts instead of
+        /// `kafka.topics`. A new topic is found after `kafka.consumer.metadata.max.age.ms` at the latest.
         "kafka.topics.regex" => topics_regex: Option<String>,
         /// Consumer group. Sources of one group share the partitions.
         "kafka.consumer.group.id" | "groupId" => group: String = "flume".to_owned(),
@@ -51,10 +52,9 @@ settings! {
         if config.topics.0.is_empty() && config.topics_regex.is_none() {
             reader.error("kafka.topics", "neither kafka.topics nor kafka.topics.regex is set", None);
         }
-        if let Some(pattern) = &config.topics_regex
-            && let Err(error) = regex::Regex::new(pattern)
-        {
-            reader.error("kafka.topics.regex", format!("not a regular expression: {error}"), None);
+        if let Some(Err(error)) = config.topics_regex.as_deref().map(topic_pattern) {
+            let reason = flafka_flow::channel::error_chain(&error);
+            reader.error("kafka.topics.regex", reason, None);
         }
     })
 }
