@@ -186,7 +186,7 @@ async fn within(deadline: Duration, work: impl Future<Output = ()>) -> bool {
     tokio::time::timeout(deadline, work).await.is_ok()
 }
 
-/// Lets the sinks empty the channels that forget, as long as they get anywhere.
+/// Lets the sinks empty the channels that forget their events, until the deadline.
 async fn drain(agent: &str, channels: &[ChannelPart], deadline: Duration) {
     const LOOK: Duration = Duration::from_millis(20);
     let left = || -> i64 {
