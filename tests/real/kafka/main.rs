@@ -1,9 +1,12 @@
 //! The Kafka suites: one list of cases, run against a real Apache Kafka 4.3.1 and against the embedded log.
 //!
-//! No case knows which of the two it talks to. Every case makes topics and groups of its own, so that cases can share
+//! Foreign clients, and the kafka source, sink and channel of our own agents. No case knows which of the two it talks
+//! to. Every case makes topics and groups of its own, so that cases can share
 //! the server. Run: `./dev test real`, or
 //! `cargo test -p flafka-tests --features real --test real_kafka -- apache_kafka` for one server only.
 
+mod agents;
+mod channel_conformance;
 mod groups;
 mod java_tools;
 mod kafka_python;
@@ -27,6 +30,8 @@ fn cases() -> Vec<Case<LogServer>> {
         kcat::cases(),
         kafka_python::cases(),
         java_tools::cases(),
+        channel_conformance::cases(),
+        agents::cases(),
     ]
     .into_iter()
     .flatten()
