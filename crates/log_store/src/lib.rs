@@ -13,10 +13,13 @@
 //! Design: `kafka-reference.md` §4 and `faults.md` §3.2 of the project's notes.
 
 mod acks;
+mod assemble;
 mod checkpoint;
+mod chunks;
 mod clock;
 mod codec;
 mod commit;
+mod control;
 #[cfg(test)]
 mod crash;
 mod engine;

@@ -90,9 +90,9 @@ pub struct LogOptions {
     pub journal_file_bytes: u64,
     /// Longest time between two checkpoints while something changes, default 5 s.
     pub checkpoint_interval: Duration,
-    /// A checkpoint also starts after so many journal bytes, default 64 MiB.
+    /// A checkpoint also starts after so many journal bytes, default 32 MiB: a start has to read and redo them.
     pub checkpoint_journal_bytes: u64,
-    /// A checkpoint also starts after so many bytes of segment data, default 256 MiB: it bounds the tail that a start
+    /// A checkpoint also starts after so many bytes of segment data, default 64 MiB: it bounds the tail that a start
     /// has to check.
     pub checkpoint_data_bytes: u64,
     /// From so many bytes in one round a stream's own segment is synced instead of copying its data into the journal,
@@ -123,8 +123,8 @@ impl LogOptions {
             dir: dir.into(),
             journal_file_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(5),
-            checkpoint_journal_bytes: 64 << 20,
-            checkpoint_data_bytes: 256 << 20,
+            checkpoint_journal_bytes: 32 << 20,
+            checkpoint_data_bytes: 64 << 20,
             bulk_bytes: 256 << 10,
             queue_bytes: 64 << 20,
             round_bytes: 16 << 20,

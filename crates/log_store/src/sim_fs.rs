@@ -9,6 +9,8 @@
 //!   still see is a matter of luck.
 //! - Any call can be made to fail, once or from then on; writes can be cut short; the disk can be full.
 //!
+//! One file on purpose: it is a test instrument that is read as a whole, and no part of it has another user.
+//!
 //! Everything random comes from a seed, so a run can be repeated.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checkpoint::{SegmentSnapshot, StreamSnapshot};
+use crate::chunks::{Chunk, StreamPlan};
 use crate::fs::File;
 use crate::op::Offset;
-use crate::plan::{Chunk, StreamPlan};
+
 use crate::producers::Producers;
 use crate::read::OpenSegments;
 use crate::segment::Segment;

@@ -29,7 +29,7 @@ fn thorough() -> bool {
 
 #[test]
 fn every_crash_keeps_what_was_acknowledged() {
-    for seed in seeds(14) {
+    for seed in seeds(9) {
         let mut driver = Driver::new(seed, SimFs::new(seed));
         driver.fs.probe(1 + seed % 5);
         let mut dice = Dice::new(seed ^ 0xC0FFEE);
@@ -67,7 +67,7 @@ fn every_crash_keeps_what_was_acknowledged() {
 fn any_call_may_fail() {
     const EIO: i32 = 5;
     const ERRNOS: [i32; 5] = [EIO, 28, 11, 122, 4];
-    for seed in seeds(3) {
+    for seed in seeds(2) {
         let calls = {
             let mut driver = Driver::new(seed, SimFs::new(seed));
             driver.run(30);
@@ -113,7 +113,7 @@ fn any_call_may_fail() {
 /// A start that fails half-way may be tried again.
 #[test]
 fn any_call_of_a_start_may_fail() {
-    for seed in seeds(3) {
+    for seed in seeds(2) {
         let mut driver = Driver::new(seed, SimFs::new(seed));
         driver.run(25);
         let crashed = driver.fs.power_cut(seed);

@@ -1,0 +1,151 @@
+//! How close the log comes to the disk: `commit_rate [directory] [seconds]`.
+//!
+//! Prints raw write + fdatasync of the same sizes beside the log's commits, so that the ratio means something on any
+//! machine: 1 MiB commits of 200-byte records to one stream, and groups of 64 streams with 4 KiB each.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use flafka_kafka_wire::records::{BatchBuilder, Compression};
+use flafka_log_store::{
+    AppendStamp, Log, LogOptions, Op, RealFs, StreamId, StreamSettings, SystemClock,
+};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let parent = arguments.next().unwrap_or_else(|| ".".to_string());
+    let seconds: u64 = arguments.next().map_or(Ok(5), |text| text.parse())?;
+    let dir = Path::new(&parent).join("commit-rate-data");
+    let time = Duration::from_secs(seconds);
+    std::fs::create_dir_all(&dir)?;
+    let mut out = std::io::stdout().lock();
+    for _ in 0..2 {
+        report(&mut out, "raw  1 MiB", 1 << 20, raw(&dir, 1 << 20, time)?)?;
+        report(&mut out, "log  1 MiB", 1 << 20, bulk(&dir, time)?)?;
+        report(
+            &mut out,
+            "raw  256 KiB",
+            256 << 10,
+            raw(&dir, 256 << 10, time)?,
+        )?;
+        report(&mut out, "log  64 x 4 KiB", 256 << 10, many(&dir, time)?)?;
+    }
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+/// Sorted times of every commit.
+fn repeat(
+    time: Duration,
+    mut body: impl FnMut() -> Result<(), Box<dyn Error>>,
+) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    while start.elapsed() < time {
+        let one = Instant::now();
+        body()?;
+        times.push(one.elapsed());
+    }
+    Ok(times)
+}
+
+fn report(
+    out: &mut impl Write,
+    name: &str,
+    bytes: usize,
+    mut times: Vec<Duration>,
+) -> std::io::Result<()> {
+    let total: Duration = times.iter().sum();
+    let rate = (bytes * times.len()) as f64 / total.as_secs_f64() / 1e6;
+    times.sort_unstable();
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+    let (p50, p99) = (at(50), at(99));
+    writeln!(
+        out,
+        "{name:16} {rate:8.1} MB/s  p50 {p50:7.2} ms  p99 {p99:7.2} ms  n {}",
+        times.len()
+    )
+}
+
+fn raw(dir: &Path, size: usize, time: Duration) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let path = dir.join("raw");
+    let mut file = std::fs::File::create(&path)?;
+    let bytes = vec![7; size];
+    let times = repeat(time, || {
+        file.write_all(&bytes)?;
+        Ok(file.sync_data()?)
+    })?;
+    std::fs::remove_file(path)?;
+    Ok(times)
+}
+
+/// A batch of 200-byte records, about `size` bytes.
+fn batch(size: usize) -> Result<Bytes, Box<dyn Error>> {
+    let mut builder = BatchBuilder::new(Compression::None);
+    let value = [b'x'; 200];
+    while builder.len_bytes() + 220 < size {
+        builder.push(1, None, Some(&value), std::iter::empty())?;
+    }
+    Ok(builder.finish()?)
+}
+
+fn append(stream: StreamId, batches: &Bytes) -> Op {
+    Op::Append {
+        stream,
+        batches: batches.clone(),
+        stamp: AppendStamp::AsStream,
+    }
+}
+
+fn with_log(
+    dir: &Path,
+    streams: usize,
+    body: impl FnOnce(&Log, &[StreamId]) -> Result<Vec<Duration>, Box<dyn Error>>,
+) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let dir = dir.join("log");
+    let (log, _) = Log::open(
+        LogOptions::new(&dir),
+        Arc::new(RealFs),
+        Arc::new(SystemClock::new()),
+    )?;
+    let ids = (0..streams)
+        .map(|at| {
+            let name = format!("topic/t/{at}");
+            log.create_stream(&name, StreamSettings::default()).wait()
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let times = body(&log, &ids)?;
+    drop(log);
+    // The log's threads end by themselves; their files may go meanwhile.
+    std::thread::sleep(Duration::from_secs(1));
+    std::fs::remove_dir_all(dir)?;
+    Ok(times)
+}
+
+fn bulk(dir: &Path, time: Duration) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let batch = batch(1 << 20)?;
+    with_log(dir, 1, |log, streams| {
+        repeat(time, || {
+            log.commit_blocking(vec![append(streams[0], &batch)])?;
+            Ok(())
+        })
+    })
+}
+
+fn many(dir: &Path, time: Duration) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let batch = batch(4096)?;
+    with_log(dir, 64, |log, streams| {
+        repeat(time, || {
+            let ops = streams
+                .iter()
+                .map(|stream| append(*stream, &batch))
+                .collect();
+            log.commit_blocking(ops)?;
+            Ok(())
+        })
+    })
+}
