@@ -56,7 +56,11 @@ fn java_double(value: f64) -> String {
     }
     if value != 0.0 && value.abs() < 1e-3 {
         let short = format!("{value:E}");
-        return if short.contains('.') { short } else { short.replacen('E', ".0E", 1) };
+        return if short.contains('.') {
+            short
+        } else {
+            short.replacen('E', ".0E", 1)
+        };
     }
     format!("{value:?}")
 }

@@ -136,10 +136,9 @@ impl<'a> Reader<'a> {
             if self.asked.contains(key) {
                 continue;
             }
-            let mut problem =
-                Problem::new(Severity::Error, self.full_key(key), "unknown key")
-                    .at(entry.key_span)
-                    .ignorable();
+            let mut problem = Problem::new(Severity::Error, self.full_key(key), "unknown key")
+                .at(entry.key_span)
+                .ignorable();
             let names = known
                 .iter()
                 .flat_map(|field| std::iter::once(field.key).chain(field.aliases.iter().copied()));

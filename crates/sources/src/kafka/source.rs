@@ -30,14 +30,23 @@ impl SourceFactory for KafkaSourceFactory {
 
     fn build(config: KafkaSourceConfig, context: &BuildContext) -> Result<BuiltSource, BuildError> {
         let bootstrap = config.bootstrap_servers.clone().unwrap_or_default();
-        let defaults = [("auto.offset.reset", "latest"), ("client.id", context.name())];
+        let defaults = [
+            ("auto.offset.reset", "latest"),
+            ("client.id", context.name()),
+        ];
         let forced = [
             ("group.id", config.group.as_str()),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
         ];
-        let client = client_config(Role::Consumer, &bootstrap, &config.consumer.0, &defaults, &forced)
-            .map_err(|refused| context.error(refused.join("; "), None))?;
+        let client = client_config(
+            Role::Consumer,
+            &bootstrap,
+            &config.consumer.0,
+            &defaults,
+            &forced,
+        )
+        .map_err(|refused| context.error(refused.join("; "), None))?;
         Ok(BuiltSource::Polled(Box::new(KafkaSource {
             counters: context.counters(ComponentKind::Source, sets::KAFKA_SOURCE, true),
             component: context.component.clone(),
@@ -94,7 +103,11 @@ impl PollableSource for KafkaSource {
 
     async fn process(&mut self, context: &SourceContext) -> Result<Status, SourceError> {
         let Some(consumer) = self.consumer.clone() else {
-            return Err(SourceError::retriable("read", "Kafka", "the source is not started"));
+            return Err(SourceError::retriable(
+                "read",
+                "Kafka",
+                "the source is not started",
+            ));
         };
         let pending = match self.pending.take() {
             Some(pending) => pending,
@@ -111,11 +124,19 @@ impl PollableSource for KafkaSource {
         self.counters.add(Metric::EventAcceptedCount, count);
         self.counters.add(Metric::AppendBatchAcceptedCount, 1);
         let started = Instant::now();
-        let committed = consumer.commit(&pending.spans, &Uuid::new_v4().to_string()).await;
-        self.counters.add(Metric::KafkaCommitTimer, started.elapsed().as_millis() as u64);
+        let committed = consumer
+            .commit(&pending.spans, &Uuid::new_v4().to_string())
+            .await;
+        self.counters.add(
+            Metric::KafkaCommitTimer,
+            started.elapsed().as_millis() as u64,
+        );
         if let Err(error) = committed {
             let error = flafka_flow::channel::error_chain(&error);
-            warn!(source = self.component, error, "offsets were not committed; these events may come again");
+            warn!(
+                source = self.component,
+                error, "offsets were not committed; these events may come again"
+            );
         }
         Ok(Status::Ready)
     }
@@ -132,18 +153,24 @@ impl KafkaSource {
     async fn read(&mut self, consumer: &BatchConsumer) -> Result<Option<Pending>, SourceError> {
         let started = Instant::now();
         let marking = Arc::clone(&self.marking);
-        let add = move |batch: &mut BatchBuilder, message: &BorrowedMessage<'_>| marking.add(batch, message);
+        let add = move |batch: &mut BatchBuilder, message: &BorrowedMessage<'_>| {
+            marking.add(batch, message)
+        };
         let (limit, duration) = (self.config.batch_size.0, self.config.batch_duration.0);
         let fetched = consumer
             .fetch(limit, duration, BatchBuilder::new(), add)
             .await
             .map_err(|error| SourceError::retriable("read", "Kafka", error))?;
-        self.counters.add(Metric::KafkaEventGetTimer, started.elapsed().as_millis() as u64);
+        self.counters.add(
+            Metric::KafkaEventGetTimer,
+            started.elapsed().as_millis() as u64,
+        );
         if fetched.count == 0 {
             self.counters.add(Metric::KafkaEmptyCount, 1);
             return Ok(None);
         }
-        self.counters.add(Metric::EventReceivedCount, fetched.count as u64);
+        self.counters
+            .add(Metric::EventReceivedCount, fetched.count as u64);
         self.counters.add(Metric::AppendBatchReceivedCount, 1);
         let mut builder = fetched.records;
         Ok(Some(Pending {
@@ -158,7 +185,9 @@ impl Marking {
         let copied = config.headers.0.iter();
         Self {
             topic_header: config.set_topic_header.then(|| config.topic_header.clone()),
-            copied: copied.map(|(event, record)| (event.clone(), record.clone())).collect(),
+            copied: copied
+                .map(|(event, record)| (event.clone(), record.clone()))
+                .collect(),
             flume_event_format: config.flume_event_format,
         }
     }
@@ -202,8 +231,15 @@ impl Marking {
         }
         if let Some(record_headers) = message.headers().filter(|_| !self.copied.is_empty()) {
             for header in record_headers.iter() {
-                for (event_header, _) in self.copied.iter().filter(|(_, record)| record == header.key) {
-                    headers.set(event_header, &String::from_utf8_lossy(header.value.unwrap_or_default()));
+                for (event_header, _) in self
+                    .copied
+                    .iter()
+                    .filter(|(_, record)| record == header.key)
+                {
+                    headers.set(
+                        event_header,
+                        &String::from_utf8_lossy(header.value.unwrap_or_default()),
+                    );
                 }
             }
         }
