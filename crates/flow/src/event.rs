@@ -97,7 +97,14 @@ impl Headers {
 
     /// How many headers there are.
     pub fn len(&self) -> usize {
-        self.iter().count()
+        let skip = |at| raw_text(&self.encoded, at).map(|(_, next)| next);
+        let mut at = 0;
+        let mut count = 0;
+        while let (true, Some(next)) = (at < self.encoded.len(), skip(at).and_then(skip)) {
+            at = next;
+            count += 1;
+        }
+        count
     }
 
     /// The value of `name`.

@@ -102,10 +102,36 @@ impl BatchBuilder {
         headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)> + Clone,
     ) -> Result<(), BatchError> {
         let length = value.map(<[u8]>::len);
-        self.push_with(timestamp, key, length, headers, |buffer| {
-            if let Some(value) = value {
-                buffer.extend_from_slice(value);
-            }
+        let size = HeadersSize::of(headers.clone());
+        self.push_with(timestamp, key, length, size, |buffer, count| {
+            buffer.extend_from_slice(value.unwrap_or_default());
+            push_headers(buffer, count, headers);
+        })
+    }
+
+    /// As [`BatchBuilder::push`], with `count` headers that are encoded already, one behind the other, as
+    /// [`HeadersView::encoded`](super::HeadersView::encoded) gives them. The caller answers for their form.
+    ///
+    /// # Errors
+    /// As [`BatchBuilder::push`].
+    #[inline]
+    pub fn push_encoded(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        count: u32,
+        headers: &[u8],
+    ) -> Result<(), BatchError> {
+        let length = value.map(<[u8]>::len);
+        let size = HeadersSize {
+            count: i32::try_from(count).unwrap_or(i32::MAX),
+            bytes: headers.len(),
+        };
+        self.push_with(timestamp, key, length, size, |buffer, count| {
+            buffer.extend_from_slice(value.unwrap_or_default());
+            varint::push_i32(buffer, count);
+            buffer.extend_from_slice(headers);
         })
     }
 
@@ -124,21 +150,23 @@ impl BatchBuilder {
         let length = value
             .iter()
             .fold(0usize, |sum, part| sum.saturating_add(part.len()));
-        self.push_with(timestamp, key, Some(length), headers, |buffer| {
+        let size = HeadersSize::of(headers.clone());
+        self.push_with(timestamp, key, Some(length), size, |buffer, count| {
             for part in value {
                 buffer.extend_from_slice(part);
             }
+            push_headers(buffer, count, headers);
         })
     }
 
     #[inline]
-    fn push_with<'h>(
+    fn push_with(
         &mut self,
         timestamp: i64,
         key: Option<&[u8]>,
         value_len: Option<usize>,
-        headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)> + Clone,
-        write_value: impl FnOnce(&mut Vec<u8>),
+        headers: HeadersSize,
+        write_value_and_headers: impl FnOnce(&mut Vec<u8>, i32),
     ) -> Result<(), BatchError> {
         if self.buffer.is_empty() {
             self.buffer.resize(HEADER_LEN, 0);
@@ -150,18 +178,11 @@ impl BatchBuilder {
         };
         let timestamp_delta = timestamp.wrapping_sub(base_timestamp);
 
-        let mut header_count = 0i32;
-        let mut content = 0usize;
-        for (name, value) in headers.clone() {
-            header_count = header_count.saturating_add(1);
-            content = content
-                .saturating_add(nullable_len(Some(name.len())))
-                .saturating_add(nullable_len(value.map(<[u8]>::len)));
-        }
-        let length = content
+        let length = headers
+            .bytes
             .saturating_add(nullable_len(key.map(<[u8]>::len)))
             .saturating_add(nullable_len(value_len))
-            .saturating_add(1 + varint::len_i32(header_count))
+            .saturating_add(1 + varint::len_i32(headers.count))
             .saturating_add(varint::len_i64(timestamp_delta) + varint::len_i32(self.count));
         let batch_bytes = self.buffer.len();
         // Within this bound every length and the record count fit an i32.
@@ -196,17 +217,7 @@ impl BatchBuilder {
             &mut self.buffer,
             value_len.map_or(-1, |length| length as i32),
         );
-        write_value(&mut self.buffer);
-        varint::push_i32(&mut self.buffer, header_count);
-        for (name, value) in headers {
-            varint::push_i32(&mut self.buffer, name.len() as i32);
-            self.buffer.extend_from_slice(name);
-            varint::push_i32(
-                &mut self.buffer,
-                value.map_or(-1, |value| value.len() as i32),
-            );
-            self.buffer.extend_from_slice(value.unwrap_or_default());
-        }
+        write_value_and_headers(&mut self.buffer, headers.count);
 
         self.max_timestamp = if self.count == 0 {
             timestamp
@@ -280,6 +291,44 @@ impl BatchBuilder {
         }
         header::patch_crc(&mut batch);
         Ok(Bytes::from(batch))
+    }
+}
+
+/// How many headers a record has, and the bytes they take without their count.
+#[derive(Clone, Copy)]
+struct HeadersSize {
+    count: i32,
+    bytes: usize,
+}
+
+impl HeadersSize {
+    #[inline]
+    fn of<'h>(headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>) -> Self {
+        let mut size = HeadersSize { count: 0, bytes: 0 };
+        for (name, value) in headers {
+            size.count = size.count.saturating_add(1);
+            size.bytes = size
+                .bytes
+                .saturating_add(nullable_len(Some(name.len())))
+                .saturating_add(nullable_len(value.map(<[u8]>::len)));
+        }
+        size
+    }
+}
+
+/// Writes headers with their count; every length fits, the caller has checked the sum.
+#[inline]
+fn push_headers<'h>(
+    buffer: &mut Vec<u8>,
+    count: i32,
+    headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+) {
+    varint::push_i32(buffer, count);
+    for (name, value) in headers {
+        varint::push_i32(buffer, name.len() as i32);
+        buffer.extend_from_slice(name);
+        varint::push_i32(buffer, value.map_or(-1, |value| value.len() as i32));
+        buffer.extend_from_slice(value.unwrap_or_default());
     }
 }
 

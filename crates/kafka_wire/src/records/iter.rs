@@ -37,7 +37,14 @@ pub struct HeadersView<'a> {
     remaining: u32,
 }
 
-impl HeadersView<'_> {
+impl<'a> HeadersView<'a> {
+    /// The bytes of the headers still to come, without their count: name and value of each, a zigzag varint of its
+    /// length before each.
+    pub fn encoded(&self) -> &'a [u8] {
+        // A view ends where its record ends.
+        &self.bytes[self.position..]
+    }
+
     /// Number of headers still to come.
     pub fn len(&self) -> usize {
         self.remaining as usize

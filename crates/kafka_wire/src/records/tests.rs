@@ -119,6 +119,29 @@ fn the_hand_made_batch_is_read_and_built_alike() {
 }
 
 #[test]
+fn encoded_headers_are_copied_as_they_are() {
+    let batch = vector();
+    let header = validate(&batch).unwrap();
+    let mut scratch = Vec::new();
+    let mut records = records(&header, &batch, &mut scratch, 0).unwrap();
+    let record = records.next().unwrap().unwrap();
+    let headers = record.headers;
+    assert_eq!(headers.encoded(), from_hex("02 61 02 31 02 61 01"));
+    let mut rest = headers.clone();
+    rest.next();
+    assert_eq!(rest.encoded(), from_hex("02 61 01"));
+
+    let mut builder = BatchBuilder::new(Compression::None);
+    let count = headers.len() as u32;
+    builder
+        .push_encoded(1_000, record.key, record.value, count, headers.encoded())
+        .unwrap();
+    let mut built = builder.finish().unwrap().to_vec();
+    patch_offset_and_epoch(&mut built, 7, 3);
+    assert_eq!(built, batch);
+}
+
+#[test]
 fn another_implementation_reads_the_same_records() {
     let expected = some_records(50);
     let mut batch = build(Compression::None, &expected);
