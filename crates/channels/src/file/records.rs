@@ -1,7 +1,7 @@
 //! Events to record batches and back: body is the value, headers are record headers, no key.
 
 use bytes::{Bytes, BytesMut};
-use flafka_flow::{Batch, BatchBuilder as EventsBuilder, HeadersBuilder};
+use flafka_flow::{Batch, BatchBuilder as EventsBuilder, Headers, HeadersBuilder};
 use flafka_kafka_wire::records::{self, BatchBuilder, BatchError, Compression, HeadersView};
 
 /// A record batch is closed when it is larger than this, so that reading one back takes bounded
@@ -23,15 +23,19 @@ pub(super) fn encode(batch: &Batch, now_ms: i64) -> Result<Bytes, BatchError> {
             .saturating_add(batch.len() * RECORD_OVERHEAD),
     );
     let mut finished: Vec<Bytes> = Vec::new();
-    for event in batch.iter() {
+    // Headers are stored as they are kept; their number is found out once for each run of a set.
+    let (mut known, mut header_count) = (None, 0);
+    for (index, event) in batch.iter().enumerate() {
         if !builder.is_empty() && builder.len_bytes() + event.body.len() > TARGET_BATCH_BYTES {
             finished.push(builder.finish()?);
         }
-        let headers = event
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
-        builder.push(now_ms, None, Some(event.body), headers)?;
+        let set = batch.header_set(index);
+        if known != Some(set) {
+            header_count = u32::try_from(event.headers.len()).unwrap_or(u32::MAX);
+            known = Some(set);
+        }
+        let headers = event.headers.encoded();
+        builder.push_encoded(now_ms, None, Some(event.body), header_count, headers)?;
     }
     let last = builder.finish()?;
     if finished.is_empty() {
@@ -60,7 +64,9 @@ pub(super) fn decode(bytes: Bytes, first: i64, last: i64) -> Result<(Batch, i64)
         records::validate(&whole)?;
         let mut scratch = Vec::new();
         let buffer = events.buffer(whole.clone());
-        for record in records::records(&header, &whole, &mut scratch, usize::MAX)? {
+        let mut before = None;
+        // Ours are not compressed, and events point into `whole`: a batch that is compressed is refused.
+        for record in records::records(&header, &whole, &mut scratch, 0)? {
             let record = record?;
             if record.offset < first {
                 continue;
@@ -68,7 +74,12 @@ pub(super) fn decode(bytes: Bytes, first: i64, last: i64) -> Result<(Batch, i64)
             if record.offset > last {
                 return Ok((events.finish(), next));
             }
-            let set = events.headers(headers(record.headers));
+            let encoded = record.headers.encoded();
+            let set = match before {
+                Some((same, set)) if same == encoded => set,
+                _ => events.headers(headers(&whole, record.headers)),
+            };
+            before = Some((encoded, set));
             events.push(set, buffer, record.value_range);
             next = record.offset + 1;
         }
@@ -84,9 +95,13 @@ fn next_header(bytes: &[u8]) -> Result<Option<records::BatchHeader>, BatchError>
     Ok((header.total_len() <= bytes.len()).then_some(header))
 }
 
-fn headers(view: HeadersView<'_>) -> flafka_flow::Headers {
+/// Headers of a record of `whole`, sharing its bytes. Text that is not UTF-8 was not written by us and is repaired.
+fn headers(whole: &Bytes, view: HeadersView<'_>) -> Headers {
     if view.is_empty() {
-        return flafka_flow::Headers::new();
+        return Headers::new();
+    }
+    if let Ok(headers) = Headers::from_encoded(whole.slice_ref(view.encoded())) {
+        return headers;
     }
     let mut builder = HeadersBuilder::default();
     for (name, value) in view {
@@ -101,6 +116,36 @@ mod tests {
     use flafka_flow::{Event, Headers};
 
     use super::*;
+
+    #[test]
+    fn headers_come_back_whether_repeated_or_not() {
+        let headers = |n: usize| match n % 4 {
+            0 | 1 => [("host", "h"), ("file", "/var/log/ä")]
+                .into_iter()
+                .collect(),
+            2 => Headers::new(),
+            _ => Headers::single("n", &n.to_string()),
+        };
+        let events = (0..12).map(|n| Event {
+            headers: headers(n),
+            body: n.to_string().into(),
+        });
+        let batch = Batch::from_events(events);
+        let encoded = encode(&batch.slice(1..12), 1).expect("fits");
+        let (decoded, next) = decode(encoded, 0, 10).expect("valid");
+        assert_eq!((decoded, next), (batch.slice(1..12), 11));
+    }
+
+    #[test]
+    fn a_compressed_batch_is_refused() {
+        let mut builder = BatchBuilder::new(Compression::Lz4);
+        let value = [b'x'; 100];
+        builder
+            .push(1, None, Some(&value), std::iter::empty())
+            .expect("fits");
+        let bytes = builder.finish().expect("one record");
+        assert!(decode(bytes, 0, 0).is_err());
+    }
 
     #[test]
     fn large_transactions_become_several_batches_and_come_back_whole() {
