@@ -102,6 +102,8 @@ pub(super) struct TailFile {
     pub(super) searched: u64,
     pub(super) head: Mark,
     pub(super) tail: Mark,
+    /// Bytes of the last full batch, so that a read ends about where a batch does.
+    batch_bytes: usize,
     pub(super) seen: Option<Seen>,
     pub(super) last_activity: Instant,
     /// The look in which it was found by its path.
@@ -126,6 +128,7 @@ impl TailFile {
             searched: 0,
             head: Mark::default(),
             tail: Mark::default(),
+            batch_bytes: 0,
             seen: None,
             last_activity: now,
             found_in: 0,
@@ -193,7 +196,8 @@ impl TailFile {
         let length = buffer.len() as u64;
         // A file that grew meanwhile is not idle: its last line is not ended by force.
         let flush = request.flush && self.position + length == size;
-        let chunk = self.cut_batches(Bytes::from(buffer), request, flush);
+        let more = self.position + length < until;
+        let chunk = self.cut_batches(Bytes::from(buffer), request, flush, more);
         match chunk.puts.last() {
             None => {
                 self.searched = self.searched.max(self.position + length);
@@ -237,6 +241,7 @@ impl TailFile {
             .saturating_mul(request.batch_size)
             .saturating_mul(512)
             .clamp(64 << 10, CHUNK_BYTES);
+        let enough = whole_batches(enough, self.batch_bytes);
         let longest = MAX_LINE_BYTES + 2;
         let mut buffer = Vec::with_capacity(enough.min(available as usize));
         loop {
@@ -285,8 +290,9 @@ impl TailFile {
         Ok(true)
     }
 
-    /// Cuts a buffer that begins at the position into batches of lines.
-    fn cut_batches(&self, buffer: Bytes, request: &Request, flush: bool) -> Chunk {
+    /// Cuts a buffer that begins at the position into batches of lines. When there is `more` behind it, the last batch
+    /// is left for the next read unless it is full: each batch may cost its channel a sync.
+    fn cut_batches(&mut self, buffer: Bytes, request: &Request, flush: bool, more: bool) -> Chunk {
         let mut chunk = Chunk {
             id: self.id,
             puts: Vec::new(),
@@ -310,8 +316,12 @@ impl TailFile {
                 end = span.end;
                 chunk.cut |= span.cut;
             }
-            if builder.is_empty() {
+            let is_full = builder.len() >= request.batch_size;
+            if builder.is_empty() || (more && !is_full && !chunk.puts.is_empty()) {
                 break;
+            }
+            if is_full {
+                self.batch_bytes = end - chunk.bytes as usize;
             }
             chunk.bytes = end as u64;
             chunk.puts.push(Put {
@@ -321,6 +331,16 @@ impl TailFile {
             });
         }
         chunk
+    }
+}
+
+/// Bytes of a read of about `enough` that ends soon after a batch, when batches of `batch_bytes` go on.
+fn whole_batches(enough: usize, batch_bytes: usize) -> usize {
+    // Lines differ in length: a bit more, so that the last batch is not missed by a line.
+    let batch_bytes = batch_bytes + batch_bytes / 16;
+    match enough.checked_div(batch_bytes) {
+        None | Some(0) => enough,
+        Some(batches) => batches * batch_bytes,
     }
 }
 

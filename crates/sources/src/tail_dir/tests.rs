@@ -516,6 +516,26 @@ async fn max_batch_count_gives_the_others_a_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_a_read_ends_makes_no_small_batches() {
+    let mut scene = Scene::new(&[("batchSize", "1000")]);
+    let lines = 5300;
+    let text: String = (0..lines)
+        .map(|n| format!("{n:0width$}\n", width = 150 + n % 100))
+        .collect();
+    scene.append("a.log", &text);
+    scene.start().await;
+    let bodies = scene.bodies().await;
+    assert_eq!(bodies.concat(), text.replace('\n', ""));
+    let sizes: Vec<_> = scene
+        .processor
+        .batches()
+        .iter()
+        .map(|batch| batch.len())
+        .collect();
+    assert_eq!(sizes, [1000, 1000, 1000, 1000, 1000, 300]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_put_comes_again_also_over_a_stop() {
     let mut scene = Scene::new(&[("batchSize", "2")]);
     scene.append("a.log", "1\n2\n3\n4\n5\n");
