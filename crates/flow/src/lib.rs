@@ -4,7 +4,7 @@
 //! batches to a [`source::ChannelProcessor`] (interceptors, selector, channels); a
 //! [`channel::Channel`] keeps them until a [`sink::Sink`] has delivered them under a
 //! [`channel::Lease`]. Components are made by typed factories from typed
-//! [`settings`], listed in a [`registry::Registry`].
+//! [`mod@settings`], listed in a [`registry::Registry`].
 //!
 //! This crate depends on nothing of ours. The words are Flume's; where a rule comes from Flume
 //! 1.11 its reference section is named.

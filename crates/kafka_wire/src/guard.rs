@@ -6,7 +6,7 @@
 //! elements is within [`MAX_ELEMENTS`]. What the decoder may then allocate is bounded by the frame and that number.
 //!
 //! Invariant: for every body that passes, the decoder sees the same lengths as the guard (same varints, same tags), so
-//! no count it trusts is unchecked. Schemas: [`crate::schemas`], one per served key, after Kafka's message JSON files.
+//! no count it trusts is unchecked. Schemas: `schemas`, one per served key, after Kafka's message JSON files.
 
 use crate::schemas::{Field, Kind, Schema, schema_of};
 

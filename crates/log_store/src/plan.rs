@@ -2,7 +2,6 @@
 //!
 //! Nothing of the real state is touched, so a round that fails before the journal is simply forgotten. Each group is
 //! judged as a whole before any of it is put into the plan; that makes groups atomic without undoing anything.
-//!
 //! What goes into the segments, byte by byte, is in [`crate::chunks`].
 
 use std::collections::HashMap;

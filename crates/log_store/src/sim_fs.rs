@@ -9,7 +9,8 @@
 //!   still see is a matter of luck.
 //! - Any call can be made to fail, once or from then on; writes can be cut short; the disk can be full.
 //!
-//! One file on purpose: it is a test instrument that is read as a whole, and no part of it has another user.
+//! It is longer than 500 lines because it is one test instrument that is read as a whole: no part of it has another
+//! user.
 //!
 //! Everything random comes from a seed, so a run can be repeated.
 

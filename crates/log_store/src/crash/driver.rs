@@ -1,4 +1,6 @@
 //! Drives an engine through a random history, step by step and on one thread, with a model beside it.
+//!
+//! It is longer than 500 lines because the model and the steps it judges are test code that is read side by side.
 
 use std::collections::VecDeque;
 use std::path::Path;
