@@ -96,7 +96,7 @@ pub struct LogOptions {
     /// has to check.
     pub checkpoint_data_bytes: u64,
     /// From so many bytes in one round a stream's own segment is synced instead of copying its data into the journal,
-    /// default 1 MiB: two syncs, one of them of a file that grows, cost more than a second copy of less.
+    /// default 768 KiB: two syncs, one of them of a file that grows, cost more than a second copy of less.
     pub bulk_bytes: u64,
     /// Most bytes of queued groups; a commit waits for room. Default 64 MiB.
     pub queue_bytes: u64,
@@ -125,7 +125,7 @@ impl LogOptions {
             checkpoint_interval: Duration::from_secs(5),
             checkpoint_journal_bytes: 32 << 20,
             checkpoint_data_bytes: 64 << 20,
-            bulk_bytes: 1 << 20,
+            bulk_bytes: 768 << 10,
             queue_bytes: 64 << 20,
             round_bytes: 16 << 20,
             max_producers: 10_000,
