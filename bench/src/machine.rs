@@ -13,6 +13,8 @@ pub(crate) struct Machine {
     memory_bytes: u64,
     system: String,
     disk: String,
+    /// What else runs: processes that want a processor, over the last minute.
+    load: String,
     /// Short hash; `-changed` behind it when the checkout has changes.
     pub(crate) revision: String,
 }
@@ -26,6 +28,7 @@ impl Machine {
             Some(line.split_once(':')?.1.trim().to_owned())
         };
         let memory = rustix::system::sysinfo();
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let system = rustix::system::uname();
         let disk = printed(
             "findmnt",
@@ -45,6 +48,7 @@ impl Machine {
                 system.release().to_string_lossy()
             ),
             disk: disk.split_whitespace().collect::<Vec<_>>().join(" "),
+            load: load.split(' ').next().unwrap_or_default().to_owned(),
             revision: revision()?,
         })
     }
@@ -52,12 +56,13 @@ impl Machine {
     /// All of it in one line.
     pub(crate) fn sentence(&self) -> String {
         format!(
-            "{} × {}, {:.0} GiB, {}, {}, revision {}",
+            "{} × {}, {:.0} GiB, {}, {}, load of other work {}, revision {}",
             self.processors,
             self.processor,
             self.memory_bytes as f64 / f64::from(1 << 30),
             self.system,
             self.disk,
+            self.load,
             self.revision
         )
     }
