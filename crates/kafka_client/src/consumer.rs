@@ -4,7 +4,7 @@
 //! size or a time, on a blocking thread. Offsets are committed by the caller's word only.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -84,10 +84,17 @@ pub struct Fetched<T> {
 /// stay bounded.
 const BYTES_AT_ONCE: usize = 32 << 20;
 
+/// The longest wait inside librdkafka, so that a close ends a read that waits for records.
+const POLL_SLICE: Duration = Duration::from_millis(50);
+/// How long a close waits for calls that are under way.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Counts assignments, so that a batch is not mixed over a rebalance.
 #[derive(Default)]
 struct Assignments {
     generation: AtomicU64,
+    /// Set once: reads end early from then on.
+    closing: AtomicBool,
 }
 
 impl ClientContext for Assignments {}
@@ -148,7 +155,8 @@ impl BatchConsumer {
     }
 
     /// Reads up to `limit` records within `duration`, feeding each to `add`. Ends early when a
-    /// poll finds nothing after some records were read, after 32 MiB, and at a rebalance.
+    /// poll finds nothing after some records were read, after 32 MiB, at a rebalance, and after
+    /// [`BatchConsumer::end_reads`].
     ///
     /// # Errors
     /// When the client reports an error that does not mend itself.
@@ -198,18 +206,38 @@ impl BatchConsumer {
         }
     }
 
-    /// Leaves the group.
+    /// Ends the read that is under way, and every later one, at once; for good, before a close.
+    pub fn end_reads(&self) {
+        self.client.context().closing.store(true, Ordering::Release);
+    }
+
+    /// Leaves the group: ends the reads that are under way, and returns when the coordinator knows.
     pub async fn close(self) {
+        self.end_reads();
         let client = self.client;
-        let left = tokio::task::spawn_blocking(move || {
-            client.unsubscribe();
-            drop(client);
-        });
-        if left.await.is_err() {
+        let left = tokio::task::spawn_blocking(move || leave(client)).await;
+        if !matches!(left, Ok(true)) {
             tracing::warn!(
                 "consumer was not closed in order; its group notices after session.timeout.ms"
             );
         }
+    }
+}
+
+/// Waits until no call uses the client any more, then drops it, which leaves the group.
+fn leave(mut client: Arc<BaseConsumer<Assignments>>) -> bool {
+    const LOOK_AGAIN: Duration = Duration::from_millis(2);
+    let started = Instant::now();
+    loop {
+        match Arc::try_unwrap(client) {
+            Ok(last) => {
+                drop(last);
+                return true;
+            }
+            Err(_) if started.elapsed() >= CLOSE_DEADLINE => return false,
+            Err(shared) => client = shared,
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
@@ -227,11 +255,14 @@ where
     let generation = || client.context().generation.load(Ordering::Acquire);
     let at_start = generation();
     let (mut count, mut bytes, mut spans) = (0, 0, Vec::new());
-    while count < limit && bytes < BYTES_AT_ONCE {
+    while count < limit
+        && bytes < BYTES_AT_ONCE
+        && !client.context().closing.load(Ordering::Acquire)
+    {
         let left = duration.saturating_sub(started.elapsed());
         // With records in hand a short wait decides whether more are coming.
         let wait = if count == 0 {
-            left
+            left.min(POLL_SLICE)
         } else {
             left.min(Duration::from_millis(5))
         };

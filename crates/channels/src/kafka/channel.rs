@@ -186,7 +186,7 @@ impl Channel for KafkaChannel {
         }
         let reading = tokio::spawn(async move {
             let read = this.read(&reader, events).await;
-            drop(turn);
+            drop((reader, turn));
             read
         });
         match reading.await {

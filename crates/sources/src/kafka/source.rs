@@ -1,5 +1,6 @@
 //! The kafka source itself.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -111,7 +112,7 @@ impl PollableSource for KafkaSource {
         };
         let pending = match self.pending.take() {
             Some(pending) => pending,
-            None => match self.read(&consumer).await? {
+            None => match self.read(&consumer, context).await? {
                 Some(pending) => pending,
                 None => return Ok(Status::Backoff),
             },
@@ -150,17 +151,27 @@ impl PollableSource for KafkaSource {
 }
 
 impl KafkaSource {
-    async fn read(&mut self, consumer: &BatchConsumer) -> Result<Option<Pending>, SourceError> {
+    async fn read(
+        &mut self,
+        consumer: &BatchConsumer,
+        context: &SourceContext,
+    ) -> Result<Option<Pending>, SourceError> {
         let started = Instant::now();
         let marking = Arc::clone(&self.marking);
         let add = move |batch: &mut BatchBuilder, message: &BorrowedMessage<'_>| {
             marking.add(batch, message)
         };
         let (limit, duration) = (self.config.batch_size.0, self.config.batch_duration.0);
-        let fetched = consumer
-            .fetch(limit, duration, BatchBuilder::new(), add)
-            .await
-            .map_err(|error| SourceError::retriable("read", "Kafka", error))?;
+        let mut reading = pin!(consumer.fetch(limit, duration, BatchBuilder::new(), add));
+        let fetched = tokio::select! {
+            fetched = &mut reading => fetched,
+            // batchDurationMillis may be long; a stop does not wait for it.
+            () = context.lifecycle.stopping() => {
+                consumer.end_reads();
+                reading.await
+            }
+        };
+        let fetched = fetched.map_err(|error| SourceError::retriable("read", "Kafka", error))?;
         self.counters.add(
             Metric::KafkaEventGetTimer,
             started.elapsed().as_millis() as u64,

@@ -1,6 +1,7 @@
 //! The kafka channel: put and take, one side alone, several sinks, and an agent that is killed.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use flafka_tests::kafka_client::{
@@ -15,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::load::{Load, ensure_nothing_lost, until_numbers};
-use super::{Conf, Event, Place, bodies, ensure_exactly_once, event};
+use super::{Conf, Event, Place, bodies, ensure_exactly_once, event, until_members};
 
 pub(super) fn cases() -> Vec<Case<LogServer>> {
     vec![
@@ -32,6 +33,10 @@ pub(super) fn cases() -> Vec<Case<LogServer>> {
             a_sink_that_keeps_its_events,
         ),
         Case::new("agent_channel::the_agent_is_killed", the_agent_is_killed),
+        Case::new(
+            "agent_channel::an_ordered_stop_leaves_the_groups",
+            an_ordered_stop_leaves_the_groups,
+        ),
     ]
 }
 
@@ -274,6 +279,38 @@ fn the_agent_is_killed(log: &LogServer) -> Result<()> {
         until_numbers(log, &goal, &acknowledged).with_context(|| agent.process.evidence())?;
     ensure_nothing_lost(&times, &acknowledged, KILLS * SINK_BATCH)?;
     agent.stop()
+}
+
+/// kafka source → kafka channel → null, both waiting for records for longer than the test has: a stop ends the waits,
+/// and nobody has to wait for the end of a session after it.
+fn an_ordered_stop_leaves_the_groups(log: &LogServer) -> Result<()> {
+    let (from, by) = (topic(log, 1)?, topic(log, 1)?);
+    let long = "300000";
+    let session = [("kafka.consumer.session.timeout.ms", long)];
+    let conf = Conf::of("s1", "c1", "k1")
+        .kafka_source("s1", "c1", log.bootstrap(), &from)
+        .with("sources.s1", &[("kafka.topics", from.as_str())])
+        .with("sources.s1", &[("batchDurationMillis", long)])
+        .with("sources.s1", &session)
+        .kafka_channel(log.bootstrap(), &by)
+        .with("channels.c1", &[("kafka.pollTimeout", long)])
+        .with("channels.c1", &session)
+        .with("sinks.k1", &[("type", "null"), ("channel", "c1")]);
+    let place = Place::new()?;
+    let agent = place.run(&conf)?;
+    for group in [&from, &by] {
+        until_members(log, group, 1)?;
+    }
+    agent.stop()?;
+    let output = fs::read_to_string(place.directory.path().join("agent.log"))?;
+    ensure!(
+        !output.contains("WARN"),
+        "a stop without trouble:\n{output}"
+    );
+    for group in [&from, &by] {
+        until_members(log, group, 0)?;
+    }
+    Ok(())
 }
 
 /// The sum of the committed offsets of the group that is called like its topic.

@@ -15,10 +15,12 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use flafka_tests::kafka_client::{CALL_LIMIT, config};
 use flafka_tests::log_server::LogServer;
 use flafka_tests::runner::Case;
 use flafka_tests::running_agent::{LIMIT, RunningAgent};
 use flafka_tests::{http, poll, ports};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -278,6 +280,30 @@ fn event(headers: &[(&str, &str)], body: impl ToString) -> Value {
         .map(|(name, value)| ((*name).to_owned(), json!(value)))
         .collect();
     json!({ "headers": headers, "body": body.to_string() })
+}
+
+/// Waits until the group has so many members and each has its share; with 0 until all have left.
+fn until_members(log: &LogServer, group: &str, members: usize) -> Result<()> {
+    let client: BaseConsumer = config(log.bootstrap())
+        .create()
+        .context("create a client")?;
+    let mut seen = String::new();
+    let waited = poll::until_true(
+        &format!("group {group} has {members} members"),
+        LIMIT,
+        || {
+            let list = client
+                .fetch_group_list(Some(group), CALL_LIMIT)
+                .context("list the group")?;
+            let found = list.groups().iter().find(|found| found.name() == group);
+            let (state, count) = found.map_or(("not listed", 0), |found| {
+                (found.state(), found.members().len())
+            });
+            seen = format!("it has {count} members and is {state}");
+            Ok(count == members && (members == 0 || state == "Stable"))
+        },
+    );
+    waited.with_context(|| seen)
 }
 
 fn bodies(events: &[Event]) -> BTreeSet<&str> {

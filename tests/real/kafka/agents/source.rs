@@ -1,17 +1,14 @@
 //! The kafka source: headers, subscriptions, groups, batches, and an agent that is killed.
 
 use anyhow::{Context, Result, ensure};
-use flafka_tests::kafka_client::{
-    CALL_LIMIT, NewRecord, config, create_topic, produce, unique_name,
-};
+use flafka_tests::kafka_client::{NewRecord, create_topic, produce, unique_name};
 use flafka_tests::log_server::LogServer;
 use flafka_tests::poll;
 use flafka_tests::runner::Case;
 use flafka_tests::running_agent::LIMIT;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::load::{ensure_nothing_lost, until_numbers};
-use super::{Conf, Place, ensure_exactly_once};
+use super::{Conf, Place, ensure_exactly_once, until_members};
 
 pub(super) fn cases() -> Vec<Case<LogServer>> {
     vec![
@@ -220,23 +217,6 @@ fn two_agents_share_a_group(log: &LogServer) -> Result<()> {
         "a stopped agent writes no more"
     );
     two.stop()
-}
-
-/// Waits until the group has so many members and each has its share.
-fn until_members(log: &LogServer, group: &str, members: usize) -> Result<()> {
-    let client: BaseConsumer = config(log.bootstrap())
-        .create()
-        .context("create a client")?;
-    poll::until_true(&format!("the group has {members} members"), LIMIT, || {
-        let list = client
-            .fetch_group_list(Some(group), CALL_LIMIT)
-            .context("list the group")?;
-        let found = list.groups().iter().find(|found| found.name() == group);
-        Ok(
-            found
-                .is_some_and(|found| found.state() == "Stable" && found.members().len() == members),
-        )
-    })
 }
 
 /// kafka source → file channel → kafka sink; the agent is killed while records come.
