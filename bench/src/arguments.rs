@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
     bin_name = "./dev bench",
     max_term_width = 100,
     after_help = "Examples:
-  ./dev bench                                the whole table, about ten minutes
+  ./dev bench                                the whole table, about four minutes
   ./dev bench --quick                        the same with little data, to see that it works
   ./dev bench --only tail-file --runs 5      one measurement
   ./dev bench --out bench/results            keep the table as bench/results/<date>-<revision>.md
