@@ -44,6 +44,7 @@ impl KafkaCode for ReadError {
             ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
             ReadError::Corrupt { .. } => ResponseError::CorruptMessage,
             ReadError::Io(_) => ResponseError::KafkaStorageError,
+            ReadError::Closed => ResponseError::NotLeaderOrFollower,
         }
     }
 }

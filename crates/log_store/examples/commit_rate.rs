@@ -2,6 +2,9 @@
 //!
 //! Prints raw write + fdatasync of the same sizes beside the log's commits, so that the ratio means something on any
 //! machine: 1 MiB commits of 200-byte records to one stream, and groups of 64 streams with 4 KiB each.
+//!
+//! `commit_rate <directory> <seconds> segments` compares the ways a segment file could be laid out instead: growing,
+//! space reserved, zeroes written beforehand, and written over a second time (recycled).
 
 use std::error::Error;
 use std::io::Write;
@@ -23,6 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let time = Duration::from_secs(seconds);
     std::fs::create_dir_all(&dir)?;
     let mut out = std::io::stdout().lock();
+    if arguments.next().as_deref() == Some("segments") {
+        layouts(&mut out, &dir, time)?;
+        return Ok(std::fs::remove_dir_all(&dir)?);
+    }
     for _ in 0..2 {
         report(&mut out, "raw  1 MiB", 1 << 20, raw(&dir, 1 << 20, time)?)?;
         report(&mut out, "log  1 MiB", 1 << 20, bulk(&dir, time)?)?;
@@ -77,6 +84,82 @@ fn raw(dir: &Path, size: usize, time: Duration) -> Result<Vec<Duration>, Box<dyn
     let bytes = vec![7; size];
     let times = repeat(time, || {
         file.write_all(&bytes)?;
+        Ok(file.sync_data()?)
+    })?;
+    std::fs::remove_file(path)?;
+    Ok(times)
+}
+
+/// How a segment file could lie on the disk before it is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Layout {
+    Growing,
+    Reserved,
+    Zeroed,
+    Recycled,
+}
+
+/// Bytes of the file that is written; the next one starts when it is full.
+const LAYOUT_FILE_BYTES: u64 = 256 << 20;
+
+/// All layouts in turn and several times over, so that the disk's moods fall on all of them.
+fn layouts(out: &mut impl Write, dir: &Path, time: Duration) -> Result<(), Box<dyn Error>> {
+    for size in [64 << 10, 1 << 20] {
+        let names = [
+            ("growing", Layout::Growing),
+            ("reserved", Layout::Reserved),
+            ("zeroed", Layout::Zeroed),
+            ("recycled", Layout::Recycled),
+        ];
+        let mut times: [Vec<Duration>; 4] = Default::default();
+        for _ in 0..5 {
+            for ((_, layout), times) in names.iter().zip(&mut times) {
+                times.extend(lay_out(dir, size, time / 5, *layout)?);
+            }
+        }
+        for ((name, _), times) in names.iter().zip(times) {
+            report(out, &format!("{name} {} KiB", size >> 10), size, times)?;
+        }
+    }
+    Ok(())
+}
+
+fn lay_out(
+    dir: &Path,
+    size: usize,
+    time: Duration,
+    layout: Layout,
+) -> Result<Vec<Duration>, Box<dyn Error>> {
+    use std::os::unix::fs::FileExt;
+    let path = dir.join("layout");
+    let file = std::fs::File::create(&path)?;
+    let bytes = vec![7; size];
+    if layout == Layout::Reserved {
+        rustix::fs::fallocate(
+            &file,
+            rustix::fs::FallocateFlags::empty(),
+            0,
+            LAYOUT_FILE_BYTES,
+        )?;
+    }
+    if matches!(layout, Layout::Zeroed | Layout::Recycled) {
+        let fill = [0, 9][usize::from(layout == Layout::Recycled)];
+        let block = vec![fill; 1 << 20];
+        for at in (0..LAYOUT_FILE_BYTES).step_by(1 << 20) {
+            file.write_all_at(&block, at)?;
+        }
+    }
+    file.sync_all()?;
+    let mut at = 0;
+    let times = repeat(time, || {
+        if at + size as u64 > LAYOUT_FILE_BYTES {
+            at = 0;
+            if layout == Layout::Growing {
+                file.set_len(0)?;
+            }
+        }
+        file.write_all_at(&bytes, at)?;
+        at += size as u64;
         Ok(file.sync_data()?)
     })?;
     std::fs::remove_file(path)?;

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use crate::clock::Clock;
+use crate::counts::Counts;
 use crate::engine::{Engine, InFlight, LOG_DIR, PendingUnlink};
 use crate::error::OpenError;
 use crate::fs::{File, Fs, Lock};
 use crate::journal::writer::JournalWriter;
 use crate::log::{Registry, Shared};
+use crate::mend::Covered;
 use crate::node::Node;
 use crate::op::StreamId;
 use crate::read::OpenSegments;
@@ -65,6 +67,7 @@ pub(crate) fn build(
         cluster_id: node.cluster_id,
         node_id: node.node_id,
         failure: RwLock::default(),
+        counts: Counts::default(),
     };
     Ok(Engine {
         options,
@@ -73,11 +76,13 @@ pub(crate) fn build(
         shared: Arc::new(shared),
         streams,
         journal,
+        covered: Covered::default(),
         next_stream_id: replay.next_stream_id,
         failure: None,
         jobs: Vec::new(),
         in_flight: InFlight::default(),
         unlinks,
+        ended: Vec::new(),
         changed: false,
         data_bytes: 0,
         checkpoint_at: now,
@@ -125,6 +130,11 @@ fn build_stream(
             segment.publish(known.end, known.length, known.max_timestamp);
             Arc::new(segment)
         };
+        if known.durable == known.length {
+            segment.note_synced(known.length, known.end);
+        } else if let Some(durable_end) = stream.durable_end.filter(|_| known.durable > 0) {
+            segment.note_synced(known.durable, durable_end);
+        }
         view.segments.push(segment);
     }
     let state = Arc::new(StreamState::new(id, stream.name, dir, view));
@@ -135,13 +145,7 @@ fn build_stream(
     writer.flush_wanted = !unsynced.is_empty();
     writer.unsynced = unsynced;
     if let Some((segment, file)) = active {
-        writer.position = segment.length();
-        writer.max_timestamp = segment.max_timestamp();
-        writer.indexed_at = segment
-            .with_index(|index| index.last().map(|entry| u64::from(entry.position)))
-            .flatten();
-        writer.active = Some(segment);
-        writer.file = Some(file);
+        writer.go_on_in(segment, file);
     }
     Ok(writer)
 }

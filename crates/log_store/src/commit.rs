@@ -3,8 +3,8 @@
 //!
 //! Order is everything here (reference §4.2): data reaches the segments before the journal names it; a bulk reference
 //! is journaled only after its segment's sync; nothing is published or answered before it is as durable as promised.
-//! A failure before the journal touches nothing but the groups that caused it; a failed sync ends the log's life until
-//! it is opened again.
+//! A failed write touches nothing but the groups that caused it. After a failed sync, or a failed write of the journal,
+//! all groups of the round are refused, and nobody hears of it before the log has been mended ([`crate::mend`]).
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -13,6 +13,8 @@ use crate::engine::{Engine, PendingUnlink, commit_fault};
 use crate::error::{CommitError, IoFault};
 use crate::fs::create_durably;
 use crate::index::Index;
+use crate::jobs::SyncFault;
+use crate::journal::writer::JournalError;
 use crate::op::{Offset, OpOutcome, StreamId};
 use crate::plan::{Effect, Plan, PlanContext, journal_estimate};
 use crate::queue::{CommitRequest, Reply, tell};
@@ -60,8 +62,10 @@ struct Planned {
 enum RoundFault {
     /// The disk refused before the journal was touched; other groups may fare better.
     Confined(IoFault),
-    /// A sync or the journal failed.
-    Broken(IoFault),
+    /// Segments could not be synced; the journal does not know of the round.
+    Unsynced(SyncFault),
+    /// The journal failed.
+    Journal(IoFault),
 }
 
 impl Engine {
@@ -87,14 +91,23 @@ impl Engine {
         }
         match self.write_round(&mut plan) {
             Ok(()) => {}
-            Err(RoundFault::Broken(fault)) => {
-                self.poison(fault.clone());
-                return answer_all(requests, &CommitError::Poisoned(fault));
+            Err(RoundFault::Unsynced(SyncFault { fault, segments })) => {
+                self.discard(&plan);
+                let mended = self.mend(&fault, segments, false);
+                let error = mended.err().unwrap_or_else(|| commit_fault(fault));
+                return answer_all(requests, &error);
+            }
+            Err(RoundFault::Journal(fault)) => {
+                self.discard(&plan);
+                let error = self.journal_fault(JournalError::Broken(fault));
+                return answer_all(requests, &error);
             }
             Err(RoundFault::Confined(fault)) if requests.len() == 1 => {
+                self.discard(&plan);
                 return answer_all(requests, &commit_fault(fault));
             }
             Err(RoundFault::Confined(_)) => {
+                self.discard(&plan);
                 // Each for itself, so that only those fail that have to.
                 for request in requests {
                     self.round(vec![request]);
@@ -197,8 +210,8 @@ impl Engine {
             return Ok(());
         }
         self.journal.write(&group).map_err(|error| match error {
-            crate::journal::writer::JournalError::NoRoom(fault) => RoundFault::Confined(fault),
-            crate::journal::writer::JournalError::Broken(fault) => RoundFault::Broken(fault),
+            JournalError::NoRoom(fault) => RoundFault::Confined(fault),
+            JournalError::Broken(fault) => RoundFault::Journal(fault),
         })
     }
 
@@ -242,24 +255,39 @@ impl Engine {
 
     /// Makes the bulky streams' data durable, before the journal refers to it.
     fn sync_bulk(&self, plan: &Plan) -> Result<(), RoundFault> {
+        let mut failed: Option<SyncFault> = None;
         for stream in plan.streams.iter().filter(|stream| stream.bulk) {
             let Some(writer) = self.streams.get(&stream.id) else {
                 continue;
             };
-            let mut files = Vec::with_capacity(stream.chunks.len());
             for chunk in &stream.chunks {
-                match &chunk.opened {
-                    Some((_, file)) => files.push(file),
-                    None => files.extend(&writer.file),
-                }
-            }
-            for file in files {
-                file.sync_data()
-                    .map_err(IoFault::of("sync segment", &writer.state.dir))
-                    .map_err(RoundFault::Broken)?;
+                let (file, published) = match &chunk.opened {
+                    Some((_, file)) => (Some(file), None),
+                    None => (writer.file.as_ref(), writer.active.clone()),
+                };
+                let Some(Err(error)) = file.map(|file| file.sync_data()) else {
+                    continue;
+                };
+                let failed = failed.get_or_insert_with(|| SyncFault {
+                    fault: IoFault::of("sync segment", &writer.state.dir)(error),
+                    segments: Vec::new(),
+                });
+                // A segment that nobody has seen is simply thrown away.
+                failed.segments.extend(published);
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), |failed| Err(RoundFault::Unsynced(failed)))
+    }
+
+    /// Removes the segments that a refused round has made. What stays is overwritten, or removed by the next start.
+    fn discard(&self, plan: &Plan) {
+        for chunk in plan.streams.iter().flat_map(|stream| &stream.chunks) {
+            if let Some((segment, _)) = &chunk.opened
+                && let Err(error) = self.fs.remove_file(&segment.path)
+            {
+                tracing::warn!(path = %segment.path.display(), %error, "cannot remove an unused segment");
+            }
+        }
     }
 
     /// Publishes and answers: what is weak at once, the rest after the journal's sync.
@@ -270,16 +298,23 @@ impl Engine {
         planned: Vec<Planned>,
     ) {
         self.changed = true;
-        self.publish(&mut plan, true);
+        let early = !(plan.strong && plan.mixed);
+        if early {
+            self.publish(&mut plan, true);
+        }
         let (weak, strong): (Vec<_>, Vec<_>) = requests
             .into_iter()
             .zip(planned)
-            .partition(|(_, planned)| planned.weak);
+            .partition(|(_, planned)| planned.weak && early);
         answer(weak);
         if plan.strong {
             if let Err(error) = self.journal.sync() {
+                self.discard(&plan);
                 let error = self.journal_fault(error);
                 return answer_all(strong.into_iter().map(|(request, _)| request), &error);
+            }
+            if !early {
+                self.publish(&mut plan, true);
             }
             self.publish(&mut plan, false);
         }

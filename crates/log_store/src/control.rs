@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::codec::Writer;
 use crate::engine::{Engine, LOG_DIR, commit_fault, open_for_sync};
 use crate::error::{CommitError, IoFault};
-use crate::jobs::{Job, JobDone};
+use crate::jobs::{Job, sync_all};
 use crate::journal::frame::{FrameKind, encode_settings};
 use crate::journal::writer::Group;
 use crate::op::StreamId;
@@ -206,12 +206,10 @@ impl Engine {
             return Ok(());
         }
         let files = open_for_sync(&*self.fs, &writer.unsynced).map_err(CommitError::Io)?;
-        let done = Job::Flush(files).run(&*self.fs);
-        if let JobDone::Flushed(Err(fault)) = done {
-            self.poison(fault.clone());
-            return Err(CommitError::Poisoned(fault));
+        match sync_all(&files) {
+            Ok(()) => Ok(()),
+            Err(failed) => self.mend(&failed.fault, failed.segments, false),
         }
-        Ok(())
     }
 
     fn apply_control(&mut self, control: Planned) {

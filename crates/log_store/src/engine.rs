@@ -3,8 +3,8 @@
 //!
 //! This file: state, stream changes, time, checkpoints, jobs. The way of a commit round is in [`crate::commit`].
 //!
-//! Invariant: after a failed sync of anything that was acknowledged or will be, `failure` is set and nothing is accepted
-//! until the log is opened again (faults.md §3.2 rule 4).
+//! Invariant: after a failed sync the log has either been mended before anybody is answered ([`crate::mend`]), or
+//! `failure` is set and nothing is accepted until it is opened again (faults.md §3.2 rule 4).
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,9 +17,11 @@ use crate::checkpoint::Snapshot;
 use crate::clock::Clock;
 use crate::error::{CommitError, IoFault, OpenError};
 use crate::fs::{Fs, Lock, OpenMode};
-use crate::jobs::{CheckpointFault, CheckpointJob, IndexSave, Job, JobDone, SyncFile};
+use crate::jobs::{CheckpointFault, CheckpointJob, IndexSave, Job, JobDone, SyncFault, SyncFile};
+use crate::journal::files;
 use crate::journal::writer::{JournalError, JournalWriter};
 use crate::log::Shared;
+use crate::mend::Covered;
 use crate::op::StreamId;
 use crate::queue::tell;
 use crate::recovery::{self, RecoveryReport};
@@ -44,6 +46,20 @@ pub(crate) struct InFlight {
     pub(crate) spare: bool,
     pub(crate) retire: bool,
     pub(crate) flush: bool,
+    /// What the checkpoint and the flush are syncing.
+    checkpointed: Vec<Arc<Segment>>,
+    flushed: Vec<Arc<Segment>>,
+}
+
+impl InFlight {
+    /// Segments that the housekeeper is syncing.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        let mut all = self.checkpointed.clone();
+        let new = |segment: &&Arc<Segment>| !all.iter().any(|known| Arc::ptr_eq(known, segment));
+        let more: Vec<_> = self.flushed.iter().filter(new).cloned().collect();
+        all.extend(more);
+        all
+    }
 }
 
 /// Files whose removal waits for a checkpoint at or behind an LSN: until then a start still needs their batches to know
@@ -64,11 +80,15 @@ pub(crate) struct Engine {
     pub(crate) shared: Arc<Shared>,
     pub(crate) streams: HashMap<StreamId, StreamWriter>,
     pub(crate) journal: JournalWriter,
+    /// The newest checkpoint that is durable.
+    pub(crate) covered: Covered,
     pub(crate) next_stream_id: u32,
     pub(crate) failure: Option<IoFault>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) in_flight: InFlight,
     pub(crate) unlinks: Vec<PendingUnlink>,
+    /// Segments that end before the end of their files, which are cut once a checkpoint says so.
+    pub(crate) ended: Vec<Arc<Segment>>,
     /// Something happened since the last checkpoint.
     pub(crate) changed: bool,
     /// Segment bytes since the last checkpoint.
@@ -133,13 +153,13 @@ impl Engine {
         self.failure = Some(fault);
     }
 
-    /// Turns a journal failure into a commit's, poisoning the log if it is final.
+    /// Turns a journal failure into a commit's, after mending what can be mended.
     pub(crate) fn journal_fault(&mut self, error: JournalError) -> CommitError {
         match error {
             JournalError::NoRoom(fault) => commit_fault(fault),
             JournalError::Broken(fault) => {
-                self.poison(fault.clone());
-                CommitError::Poisoned(fault)
+                let mended = self.mend(&fault, Vec::new(), true);
+                mended.err().unwrap_or_else(|| commit_fault(fault))
             }
         }
     }
@@ -182,6 +202,7 @@ impl Engine {
         }
         if !files.is_empty() {
             self.in_flight.flush = true;
+            self.in_flight.flushed = segments_of(&files);
             self.jobs.push(Job::Flush(files));
         }
     }
@@ -234,6 +255,7 @@ impl Engine {
         match self.make_checkpoint(false) {
             Ok(job) => {
                 self.in_flight.checkpoint = true;
+                self.in_flight.checkpointed = segments_of(&job.files);
                 self.jobs.push(Job::Checkpoint(Box::new(job)));
             }
             Err(fault) => {
@@ -243,7 +265,7 @@ impl Engine {
         }
     }
 
-    fn make_checkpoint(&mut self, clean: bool) -> Result<CheckpointJob, IoFault> {
+    pub(crate) fn make_checkpoint(&mut self, clean: bool) -> Result<CheckpointJob, IoFault> {
         let oldest_ms = self.clock.now_ms().saturating_sub(
             i64::try_from(self.options.producer_expiry.as_millis()).unwrap_or(i64::MAX),
         );
@@ -300,11 +322,19 @@ impl Engine {
             JobDone::Checkpoint {
                 result,
                 lsn,
-                sequence,
+                place,
                 journal_bytes,
             } => {
                 self.in_flight.checkpoint = false;
-                self.checkpoint_done(result, lsn, sequence, journal_bytes);
+                self.in_flight.checkpointed.clear();
+                match result {
+                    Ok(()) => self.checkpoint_stored(lsn, place, journal_bytes),
+                    Err(CheckpointFault::Write(fault)) => {
+                        tracing::warn!(error = %fault, "no checkpoint, trying again");
+                        self.checkpoint_failed(&fault);
+                    }
+                    Err(CheckpointFault::Sync(failed)) => self.sync_failed(failed),
+                }
                 if !self.next_waiters.is_empty() {
                     self.waiters = std::mem::take(&mut self.next_waiters);
                     self.start_checkpoint();
@@ -324,42 +354,46 @@ impl Engine {
             }
             JobDone::Flushed(result) => {
                 self.in_flight.flush = false;
+                self.in_flight.flushed.clear();
                 // The references must be durable too, else recovery cuts what they name.
-                let synced = match result {
-                    Ok(()) => self.journal.sync().map_err(|error| match error {
-                        JournalError::NoRoom(fault) | JournalError::Broken(fault) => fault,
-                    }),
-                    Err(fault) => Err(fault),
-                };
-                if let Err(fault) = synced {
-                    self.poison(fault);
+                match result {
+                    Err(failed) => self.sync_failed(failed),
+                    Ok(()) if self.failure.is_none() => {
+                        if let Err(error) = self.journal.sync() {
+                            self.journal_fault(error);
+                        }
+                    }
+                    Ok(()) => {}
                 }
             }
             JobDone::Removed => {}
         }
     }
 
-    fn checkpoint_done(
-        &mut self,
-        result: Result<(), CheckpointFault>,
-        lsn: u64,
-        sequence: u64,
-        journal_bytes: u64,
-    ) {
-        match result {
-            Ok(()) => {
-                let sequences = self.journal.forget_before(sequence, journal_bytes);
-                self.retire(sequences);
-                self.release_unlinks(lsn);
-                for waiter in self.waiters.drain(..) {
-                    tell(waiter, Ok(()));
-                }
+    /// Segments could not be synced beside the commits. A checkpoint comes of mending, if they still count.
+    fn sync_failed(&mut self, failed: SyncFault) {
+        if self.failure.is_none() && self.mend(&failed.fault, failed.segments, false).is_ok() {
+            // Nothing may have been left to mend; who waits for a checkpoint gets one all the same.
+            self.changed = true;
+            if !self.waiters.is_empty() {
+                self.start_checkpoint();
             }
-            Err(CheckpointFault::Write(fault)) => {
-                tracing::warn!(error = %fault, "no checkpoint, trying again");
-                self.checkpoint_failed(&fault);
-            }
-            Err(CheckpointFault::Sync(fault)) => self.poison(fault),
+        }
+    }
+
+    pub(crate) fn tell_waiters(&mut self) {
+        for waiter in self.waiters.drain(..) {
+            tell(waiter, Ok(()));
+        }
+    }
+
+    /// Removes journal files that failed: they are not used again.
+    pub(crate) fn remove_failed(&mut self, sequences: Vec<u64>) {
+        if !sequences.is_empty() {
+            self.jobs.push(Job::Unlink {
+                dir: self.journal.dir().clone(),
+                names: sequences.into_iter().map(files::file_name).collect(),
+            });
         }
     }
 
@@ -377,7 +411,7 @@ impl Engine {
     }
 
     /// Removes files that a checkpoint at `lsn` no longer names.
-    fn release_unlinks(&mut self, lsn: u64) {
+    pub(crate) fn release_unlinks(&mut self, lsn: u64) {
         let (ready, waiting) = std::mem::take(&mut self.unlinks)
             .into_iter()
             .partition(|unlink: &PendingUnlink| unlink.lsn <= lsn);
@@ -390,31 +424,17 @@ impl Engine {
             }));
     }
 
-    /// Writes a checkpoint on this thread: at the end, or at a start that needs one.
-    pub(crate) fn checkpoint_here(&mut self, clean: bool) -> Result<(), CommitError> {
-        let job = self.make_checkpoint(clean).map_err(commit_fault)?;
-        self.in_flight.total += 1;
-        self.in_flight.checkpoint = true;
-        let done = job.run(&*self.fs);
-        let failed = match &done {
-            JobDone::Checkpoint {
-                result: Err(CheckpointFault::Sync(fault) | CheckpointFault::Write(fault)),
-                ..
-            } => Some(fault.clone()),
-            _ => None,
-        };
-        self.job_done(done);
-        failed.map_or(Ok(()), |fault| Err(commit_fault(fault)))
-    }
-
     /// The final checkpoint. Nothing is in flight any more.
     pub(crate) fn close(&mut self) -> Result<(), CommitError> {
         if let Some(fault) = &self.failure {
             return Err(CommitError::Poisoned(fault.clone()));
         }
-        self.journal
-            .sync()
-            .map_err(|error| self.journal_fault(error))?;
+        if let Err(error) = self.journal.sync() {
+            let error = self.journal_fault(error);
+            if self.failure.is_some() {
+                return Err(error);
+            }
+        }
         self.checkpoint_here(true)?;
         // Tidying up; what fails here is done at the next start.
         for job in self.take_jobs() {
@@ -444,7 +464,8 @@ pub(crate) fn open_for_sync(
         match fs.open(&segment.path, OpenMode::Write) {
             Ok(file) => files.push(SyncFile {
                 file,
-                path: segment.path.clone(),
+                covers: (segment.length(), segment.end_offset()),
+                segment: Arc::clone(segment),
             }),
             // Freed and removed meanwhile.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -452,6 +473,10 @@ pub(crate) fn open_for_sync(
         }
     }
     Ok(files)
+}
+
+fn segments_of(files: &[SyncFile]) -> Vec<Arc<Segment>> {
+    files.iter().map(|file| Arc::clone(&file.segment)).collect()
 }
 
 fn index_save(segment: Arc<Segment>) -> Option<IndexSave> {

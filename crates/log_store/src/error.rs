@@ -205,7 +205,8 @@ pub enum CommitError {
     /// A write failed; nothing of the group is in the log.
     #[error(transparent)]
     Io(IoFault),
-    /// A sync failed earlier: the log accepts nothing until it is opened again.
+    /// A file failed, and going on in a fresh one failed too: the log accepts nothing until it is opened again. Whether
+    /// the group survives that is not known.
     #[error("the log stopped accepting after a failure, restart to recover: {0}")]
     Poisoned(IoFault),
     /// Too many stream changes are waiting.
@@ -242,7 +243,7 @@ pub enum ReadError {
         /// The next offset to be given.
         log_end: Offset,
     },
-    /// A stored batch is damaged.
+    /// A stored batch is damaged (Kafka CORRUPT_MESSAGE, 2). [`crate::Log::set_aside`] says where to go on.
     #[error("{} is damaged at byte {position}: {source}", path.display())]
     Corrupt {
         /// Which segment.
@@ -252,6 +253,9 @@ pub enum ReadError {
         /// What is wrong.
         source: BatchError,
     },
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
     /// A file call failed.
     #[error(transparent)]
     Io(#[from] IoFault),

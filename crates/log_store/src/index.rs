@@ -107,6 +107,17 @@ impl Index {
         self.saved = count.min(self.entries.len());
     }
 
+    /// Forgets the entries from `position` on.
+    pub(crate) fn truncate(&mut self, position: u64) {
+        let kept = |entry: &IndexEntry| u64::from(entry.position) < position;
+        let kept = self.entries.partition_point(kept);
+        if kept < self.entries.len() {
+            self.entries.truncate(kept);
+            // The files hold more: they are written anew.
+            self.saved = 0;
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -2,14 +2,15 @@
 //! needs and reports back with a [`JobDone`]; tests run the same jobs on their own thread, between any two rounds.
 //!
 //! Syncs here use descriptors of their own, opened when the job was made: the kernel reports a write error once for each
-//! open descriptor, so neither thread can swallow the other's.
+//! open descriptor, so neither thread can swallow the other's. A descriptor that is opened after the error was reported
+//! hears nothing of it, so a segment whose sync failed is never synced again ([`crate::mend`]).
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::checkpoint::Snapshot;
 use crate::error::IoFault;
-use crate::fs::{File, Fs, remove_durably};
+use crate::fs::{File, Fs, OpenMode, remove_durably};
 use crate::index::{self, IndexEntry};
 use crate::journal::files;
 use crate::segment::Segment;
@@ -18,7 +19,16 @@ use crate::segment::Segment;
 #[derive(Debug)]
 pub(crate) struct SyncFile {
     pub(crate) file: Arc<dyn File>,
-    pub(crate) path: PathBuf,
+    pub(crate) segment: Arc<Segment>,
+    /// Bytes that the sync covers, and the offset behind them.
+    pub(crate) covers: (u64, i64),
+}
+
+/// Segments that could not be synced. What of them only the page cache had may be gone.
+#[derive(Debug)]
+pub(crate) struct SyncFault {
+    pub(crate) fault: IoFault,
+    pub(crate) segments: Vec<Arc<Segment>>,
 }
 
 /// Index entries to be written.
@@ -65,6 +75,11 @@ pub(crate) enum Job {
         dir: PathBuf,
         names: Vec<String>,
     },
+    /// Cut what lies behind a segment's end; nobody reads it.
+    Cut {
+        path: PathBuf,
+        length: u64,
+    },
     /// Remove a deleted stream's directory.
     RemoveDir(PathBuf),
 }
@@ -72,8 +87,8 @@ pub(crate) enum Job {
 /// How a checkpoint failed.
 #[derive(Debug)]
 pub(crate) enum CheckpointFault {
-    /// Segment data may be gone: only a restart can say.
-    Sync(IoFault),
+    /// Segment data may be gone.
+    Sync(SyncFault),
     /// The checkpoint file could not be written: the next attempt may.
     Write(IoFault),
 }
@@ -84,14 +99,15 @@ pub(crate) enum JobDone {
     Checkpoint {
         result: Result<(), CheckpointFault>,
         lsn: u64,
-        sequence: u64,
+        /// Journal sequence and position behind it.
+        place: (u64, u64),
         journal_bytes: u64,
     },
     Spare(Result<(), IoFault>),
     Retired {
         spare: bool,
     },
-    Flushed(Result<(), IoFault>),
+    Flushed(Result<(), SyncFault>),
     Removed,
 }
 
@@ -123,6 +139,15 @@ impl Job {
                 // What stays is found again at the next start.
                 if let Err(error) = remove_durably(fs, &dir, &names) {
                     tracing::warn!(dir = %dir.display(), %error, "cannot remove segments");
+                }
+                JobDone::Removed
+            }
+            Job::Cut { path, length } => {
+                let cut = fs
+                    .open(&path, OpenMode::Write)
+                    .and_then(|file| file.set_len(length));
+                if let Err(error) = cut {
+                    tracing::warn!(path = %path.display(), %error, "cannot cut a segment that ended early");
                 }
                 JobDone::Removed
             }
@@ -160,19 +185,34 @@ impl CheckpointJob {
         JobDone::Checkpoint {
             result,
             lsn: self.snapshot.lsn,
-            sequence: self.snapshot.place.0,
+            place: self.snapshot.place,
             journal_bytes: self.journal_bytes,
         }
     }
 }
 
-fn sync_all(files: &[SyncFile]) -> Result<(), IoFault> {
-    for file in files {
-        file.file
-            .sync_data()
-            .map_err(IoFault::of("sync segment", &file.path))?;
+/// Syncs all of them, whatever happens to one.
+pub(crate) fn sync_all(files: &[SyncFile]) -> Result<(), SyncFault> {
+    let mut failed: Option<SyncFault> = None;
+    for SyncFile {
+        file,
+        segment,
+        covers,
+    } in files
+    {
+        match file.sync_data() {
+            Ok(()) => segment.note_synced(covers.0, covers.1),
+            Err(error) => {
+                let fault = IoFault::of("sync segment", &segment.path)(error);
+                let failed = failed.get_or_insert(SyncFault {
+                    fault,
+                    segments: Vec::new(),
+                });
+                failed.segments.push(Arc::clone(segment));
+            }
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Removes a stream's directory with all that is in it.

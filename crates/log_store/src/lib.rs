@@ -20,10 +20,13 @@ mod clock;
 mod codec;
 mod commit;
 mod control;
+mod counts;
 #[cfg(test)]
 mod crash;
+mod damage;
 mod engine;
 mod error;
+mod frames;
 mod fs;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -31,9 +34,11 @@ mod index;
 mod jobs;
 mod journal;
 mod log;
+mod mend;
 mod node;
 mod op;
 mod plan;
+mod prepare;
 mod producers;
 mod queue;
 mod read;
@@ -56,6 +61,8 @@ mod tests;
 
 pub use self::acks::AckState;
 pub use self::clock::{Clock, ManualClock, SystemClock};
+pub use self::counts::LogCounts;
+pub use self::damage::Damage;
 pub use self::error::{CommitError, IoFault, OpenError, ReadError};
 pub use self::fs::{File, Fs, Lock, LockError, OpenMode, RealFs};
 pub use self::log::{Log, Submitted};

@@ -7,19 +7,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use flafka_kafka_wire::records::{self, BatchHeader};
 use tokio::sync::{oneshot, watch};
 
 use crate::acks::AckState;
 use crate::clock::Clock;
+use crate::counts::{Counts, LogCounts};
+use crate::damage::Damage;
 use crate::engine::Engine;
 use crate::error::{CommitError, IoFault, OpenError, ReadError};
 use crate::fs::Fs;
 use crate::op::{Offset, Op, OpOutcome, StreamId, Table};
+use crate::prepare::prepare;
 use crate::queue::{Command, CommitRequest, Control, Prepared, Queue, Reply, Ticket, block_on};
 use crate::read::{OpenSegments, ReadPlan, StreamReader};
 use crate::recovery::RecoveryReport;
-use crate::settings::{LogOptions, MAX_KEY_BYTES, MAX_VALUE_BYTES, StreamSettings};
+use crate::settings::{LogOptions, StreamSettings};
 use crate::stream::{StreamBounds, StreamState};
 use crate::tables::Tables;
 use crate::threads;
@@ -52,8 +54,9 @@ pub(crate) struct Shared {
     pub(crate) epoch: i32,
     pub(crate) cluster_id: String,
     pub(crate) node_id: i32,
-    /// Set once, when a sync fails and the log stops accepting.
+    /// Set once, when a file failed and going on in a fresh one failed too: the log stops accepting.
     pub(crate) failure: RwLock<Option<IoFault>>,
+    pub(crate) counts: Counts,
 }
 
 /// The streams by id and by name.
@@ -282,6 +285,30 @@ impl Log {
         }
     }
 
+    /// Why the batch that holds `offset` cannot be read, when a read or a decoder has refused it: the bytes are copied
+    /// aside, counted and logged once, and the answer says at which offset to go on. `None`: it can be read, try again
+    /// (a segment that was being moved after a failed sync looks damaged for a moment). Nothing is changed in the log:
+    /// whoever skips the offsets acks or trims them.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn set_aside(
+        &self,
+        stream: StreamId,
+        offset: Offset,
+    ) -> Result<Option<Damage>, ReadError> {
+        let (reply, receiver) = oneshot::channel();
+        let closed = |_| ReadError::Closed;
+        let command = Command::SetAside(stream, offset, reply);
+        self.inner.queue.push(command).map_err(closed)?;
+        receiver.await.unwrap_or(Err(ReadError::Closed))
+    }
+
+    /// What went wrong since the start and was dealt with.
+    pub fn counts(&self) -> LogCounts {
+        self.inner.shared.counts.read()
+    }
+
     fn reader<'a>(&'a self, stream: &'a StreamState) -> StreamReader<'a> {
         StreamReader {
             stream,
@@ -416,75 +443,4 @@ impl Submitted {
         };
         vec![Err(error); self.count]
     }
-}
-
-/// Checks batches and sizes on the caller's thread, so that the commit thread need not. Returns the ops and their bytes.
-pub(crate) fn prepare(ops: Vec<Op>, each: bool) -> Result<(Vec<Prepared>, u64), CommitError> {
-    let mut bytes = 0;
-    let mut prepared = Vec::with_capacity(ops.len());
-    for op in ops {
-        match prepare_one(op, &mut bytes) {
-            Ok(op) => prepared.push(op),
-            Err(error) if each => prepared.push(Prepared::Refused(error)),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((prepared, bytes))
-}
-
-fn prepare_one(op: Op, bytes: &mut u64) -> Result<Prepared, CommitError> {
-    let too_large = |what, found: usize, allowed: usize| {
-        Err(CommitError::TooLarge {
-            what,
-            found: found as u64,
-            allowed: allowed as u64,
-        })
-    };
-    match &op {
-        Op::Put { key, value, .. } => {
-            if key.len() > MAX_KEY_BYTES {
-                return too_large("key", key.len(), MAX_KEY_BYTES);
-            }
-            if value.len() > MAX_VALUE_BYTES {
-                return too_large("value", value.len(), MAX_VALUE_BYTES);
-            }
-            *bytes += (key.len() + value.len()) as u64;
-        }
-        Op::Delete { key, .. } => {
-            if key.len() > MAX_KEY_BYTES {
-                return too_large("key", key.len(), MAX_KEY_BYTES);
-            }
-            *bytes += key.len() as u64;
-        }
-        Op::Ack { .. } | Op::TrimTo { .. } => {}
-        Op::Append { .. } => {}
-    }
-    let Op::Append {
-        stream,
-        batches,
-        stamp,
-    } = op
-    else {
-        return Ok(Prepared::Plain(op));
-    };
-    let headers = check_batches(&batches)?;
-    *bytes += batches.len() as u64;
-    Ok(Prepared::Append {
-        stream,
-        batches,
-        headers,
-        stamp,
-    })
-}
-
-fn check_batches(batches: &[u8]) -> Result<Vec<BatchHeader>, CommitError> {
-    let mut headers = Vec::with_capacity(1);
-    for batch in records::batches(batches) {
-        let (_, batch) = batch.map_err(CommitError::InvalidBatch)?;
-        headers.push(records::validate(batch).map_err(CommitError::InvalidBatch)?);
-    }
-    if headers.is_empty() {
-        return Err(CommitError::EmptyAppend);
-    }
-    Ok(headers)
 }

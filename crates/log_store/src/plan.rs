@@ -13,10 +13,7 @@ use flafka_kafka_wire::records::BatchHeader;
 
 use crate::acks::MAX_ACK_RANGES;
 use crate::chunks::{Chunk, Part, StreamPlan};
-use crate::codec::Writer;
 use crate::error::CommitError;
-use crate::journal::frame::{APPEND_PREFIX_BYTES, FrameKind};
-use crate::journal::writer::Group;
 use crate::op::{AppendStamp, Offset, Op, OpOutcome, StreamId, Table};
 use crate::producers::{self, Producer, Verdict};
 use crate::queue::Prepared;
@@ -57,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) effects: Vec<(Effect, bool)>,
     /// Something of it must be synced before it is answered.
     pub(crate) strong: bool,
+    /// A group has weak parts and others: it is published as a whole, after the sync.
+    pub(crate) mixed: bool,
 }
 
 /// A judged op.
@@ -115,9 +114,9 @@ impl Plan {
             .iter()
             .map(|op| self.judge(context, op, &mut overlay))
             .collect::<Result<Vec<_>, _>>()?;
-        let weak = decisions
-            .iter()
-            .all(|decision| self.decision_is_weak(context, decision));
+        let is_weak = |decision: &Decision<'_>| self.decision_is_weak(context, decision);
+        let weak = decisions.iter().all(is_weak);
+        self.mixed |= !weak && decisions.iter().any(is_weak);
         let outcomes = decisions
             .into_iter()
             .map(|decision| self.apply(context, decision))
@@ -132,15 +131,17 @@ impl Plan {
         context: &PlanContext<'_>,
         ops: &[Prepared],
     ) -> (Vec<Result<OpOutcome, CommitError>>, bool) {
-        let mut weak = true;
+        let (mut weak, mut some_weak) = (true, false);
         let results = ops
             .iter()
             .map(|op| {
                 let (mut outcomes, op_weak) = self.add_all(context, std::slice::from_ref(op))?;
                 weak &= op_weak;
+                some_weak |= op_weak;
                 outcomes.pop().ok_or(CommitError::Closed)
             })
             .collect();
+        self.mixed |= some_weak && !weak;
         (results, weak)
     }
 
@@ -413,62 +414,6 @@ impl Plan {
     /// The same for a vectored write.
     pub(crate) fn io_slices<'a>(&'a self, chunk: &'a Chunk) -> Vec<IoSlice<'a>> {
         self.slices(chunk).map(IoSlice::new).collect()
-    }
-
-    /// The journal group of this round.
-    pub(crate) fn journal_group(&self) -> Group<'_> {
-        let mut group = Group::default();
-        for stream in &self.streams {
-            for chunk in &stream.chunks {
-                self.chunk_frame(&mut group, stream, chunk);
-            }
-        }
-        for (effect, weak) in &self.effects {
-            effect_frame(&mut group, effect, *weak);
-        }
-        group
-    }
-
-    fn chunk_frame<'a>(&'a self, group: &mut Group<'a>, stream: &StreamPlan, chunk: &'a Chunk) {
-        let mut prefix = Writer::default();
-        prefix.i64(chunk.segment);
-        prefix.u64(chunk.position);
-        prefix.i64(chunk.next_offset);
-        if stream.weak || stream.bulk {
-            prefix.u64(chunk.length);
-            prefix.u32(chunk.batches_crc.value());
-            let kind = FrameKind::AppendRef;
-            group.push(kind, stream.weak, stream.id.0, &prefix.into_vec(), []);
-        } else {
-            let prefix = prefix.into_vec();
-            debug_assert_eq!(prefix.len(), APPEND_PREFIX_BYTES);
-            let kind = FrameKind::Append;
-            group.push(kind, false, stream.id.0, &prefix, self.slices(chunk));
-        }
-    }
-}
-
-fn effect_frame<'a>(group: &mut Group<'a>, effect: &'a Effect, weak: bool) {
-    let mut prefix = Writer::default();
-    match effect {
-        Effect::Put(table, key, value) => {
-            prefix.u8(table.code());
-            prefix.bytes(key);
-            group.push(FrameKind::Put, weak, 0, &prefix.into_vec(), [&value[..]]);
-        }
-        Effect::Delete(table, key) => {
-            prefix.u8(table.code());
-            group.push(FrameKind::Delete, weak, 0, &prefix.into_vec(), [&key[..]]);
-        }
-        Effect::Ack(stream, first, last) => {
-            prefix.i64(first.0);
-            prefix.i64(last.0);
-            group.push(FrameKind::Ack, weak, stream.0, &prefix.into_vec(), []);
-        }
-        Effect::Trim(stream, log_start) => {
-            prefix.i64(log_start.0);
-            group.push(FrameKind::Trim, weak, stream.0, &prefix.into_vec(), []);
-        }
     }
 }
 

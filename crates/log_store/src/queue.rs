@@ -15,9 +15,10 @@ use bytes::Bytes;
 use flafka_kafka_wire::records::BatchHeader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::error::CommitError;
+use crate::damage::Damage;
+use crate::error::{CommitError, ReadError};
 use crate::jobs::JobDone;
-use crate::op::{AppendStamp, Op, OpOutcome, StreamId};
+use crate::op::{AppendStamp, Offset, Op, OpOutcome, StreamId};
 use crate::settings::StreamSettings;
 
 /// Unit of the byte semaphore.
@@ -90,6 +91,12 @@ pub(crate) enum Command {
     Tick,
     /// The housekeeper has finished something.
     Done(JobDone),
+    /// Look at what cannot be read at an offset, and keep a copy of it.
+    SetAside(
+        StreamId,
+        Offset,
+        oneshot::Sender<Result<Option<Damage>, ReadError>>,
+    ),
     /// Checkpoint now; answered when it is complete.
     Checkpoint(oneshot::Sender<Result<(), CommitError>>),
     /// Final checkpoint and end.

@@ -8,13 +8,15 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use flafka_kafka_wire::records::{self, BatchError};
+use flafka_kafka_wire::records::{self, BatchError, BatchHeader};
 
+use crate::damage::{Damage, resync, whole_batch};
 use crate::error::{IoFault, ReadError};
 use crate::fs::{File, Fs};
 use crate::op::{Offset, Position};
 use crate::segment::{HeaderWalk, Segment};
 use crate::stream::StreamState;
+use crate::window::Window;
 
 /// Most segments one plan spans.
 const MAX_SLICES: usize = 16;
@@ -86,6 +88,45 @@ impl OpenSegments {
     }
 }
 
+/// What a segment has for a plan.
+enum Found {
+    /// Bytes, and whether they reach the segment's end.
+    Range(FileRange, bool),
+    /// A batch that is larger than the room.
+    NoRoom,
+    /// No batch at or behind the offset.
+    Nothing,
+}
+
+fn gap(segment: &Segment, position: u64, first: Offset, what: &str) -> Damage {
+    Damage {
+        path: segment.path.clone(),
+        position: Position(position),
+        bytes: 0,
+        first,
+        next: first,
+        what: what.to_string(),
+        kept: None,
+    }
+}
+
+/// The hole that ends with a good batch, if that does not hold `offset`.
+fn hole_before(
+    hole: Option<Damage>,
+    segment: &Segment,
+    position: u64,
+    offset: Offset,
+    header: &BatchHeader,
+) -> Option<Damage> {
+    if header.base_offset <= offset.0 {
+        return None;
+    }
+    let missing = || gap(segment, position, offset, "offsets are missing");
+    let mut hole = hole.unwrap_or_else(missing);
+    hole.next = Offset(header.base_offset);
+    Some(hole)
+}
+
 /// Reads with a stream's published state.
 #[derive(Debug)]
 pub(crate) struct StreamReader<'a> {
@@ -135,8 +176,17 @@ impl StreamReader<'_> {
         let mut offset = from;
         for (segment, length) in &segments {
             let need_one = min_one_batch && plan.slices.is_empty();
-            let Some((range, ends)) = self.range(segment, *length, offset, room, need_one)? else {
-                break;
+            let (range, ends) = match self.range(segment, *length, offset, room, need_one) {
+                Ok(Found::Range(range, ends)) => (range, ends),
+                Ok(Found::NoRoom) => break,
+                Ok(Found::Nothing) => {
+                    offset = offset.max(Offset(segment.end_offset()));
+                    plan.reaches_end = offset >= plan.high_watermark;
+                    continue;
+                }
+                // What lies before the damage is delivered first.
+                Err(_) if !plan.slices.is_empty() => break,
+                Err(error) => return Err(error),
             };
             room = room.saturating_sub(range.length as u64);
             plan.slices.push(range);
@@ -149,7 +199,7 @@ impl StreamReader<'_> {
         Ok(plan)
     }
 
-    /// The bytes of one segment from the batch that holds `offset`, and whether they reach its end.
+    /// The bytes of one segment from the first batch at or behind `offset`.
     fn range(
         &self,
         segment: &Arc<Segment>,
@@ -157,20 +207,30 @@ impl StreamReader<'_> {
         offset: Offset,
         room: u64,
         need_one: bool,
-    ) -> Result<Option<(FileRange, bool)>, ReadError> {
+    ) -> Result<Found, ReadError> {
         let file = self.file_of(segment)?;
         let mut walk = HeaderWalk::new(&*file, segment.position_of(offset.0), length);
+        let mut least = segment.base_offset;
         let (start, first_length) = loop {
             let step = walk
                 .step()
                 .map_err(IoFault::of("read segment", &segment.path))?;
             match step {
-                None => return Ok(None),
+                None => return Ok(Found::Nothing),
                 Some(Ok((position, header))) if header.last_offset() >= offset.0 => {
                     break (position, header.total_len() as u64);
                 }
-                Some(Ok(_)) => {}
-                Some(Err(source)) => return Err(self.corrupt(segment, walk.position(), source)),
+                Some(Ok((_, header))) => least = header.last_offset() + 1,
+                Some(Err(source)) => {
+                    let bad = walk.position();
+                    // Whoever asks for offsets behind the damage need not care.
+                    let good = walk
+                        .resync(least, segment.end_offset())
+                        .map_err(IoFault::of("read segment", &segment.path))?;
+                    if good.is_none_or(|base| base > offset.0) {
+                        return Err(self.corrupt(segment, bad, source));
+                    }
+                }
             }
         };
         let limit = start.saturating_add(room);
@@ -184,14 +244,69 @@ impl StreamReader<'_> {
         } else if first_length <= room || need_one {
             start + first_length
         } else {
-            return Ok(None);
+            return Ok(Found::NoRoom);
         };
         let range = FileRange {
             file,
             position: Position(start),
             length: usize::try_from(end - start).unwrap_or(usize::MAX),
         };
-        Ok(Some((range, end == length)))
+        Ok(Found::Range(range, end == length))
+    }
+
+    /// What is wrong at `offset`: `None` if it can be read, or if nothing is there yet. Reads and checks the batches
+    /// from the index entry before it on.
+    pub(crate) fn damage_at(&self, offset: Offset) -> Result<Option<Damage>, ReadError> {
+        let segments: Vec<(Arc<Segment>, u64)> = {
+            let view = self.stream.view();
+            if view.deleted {
+                return Err(ReadError::UnknownStream(self.stream.id));
+            }
+            if offset < view.log_start || offset >= view.high_watermark {
+                return Ok(None);
+            }
+            let first = view.segment_of(offset).unwrap_or(0);
+            view.segments[first..]
+                .iter()
+                .map(|segment| (Arc::clone(segment), segment.length()))
+                .collect()
+        };
+        let mut hole: Option<Damage> = None;
+        for (segment, length) in segments {
+            let fault = |error| IoFault::of("read segment", &segment.path)(error);
+            let file = self.file_of(&segment)?;
+            let mut position = segment.position_of(offset.0);
+            let mut least = segment.base_offset;
+            let mut window = Window::new(&*file, length);
+            while position < length {
+                let good = whole_batch(&mut window, position, length).map_err(fault)?;
+                if let Some(header) = good.filter(|header| header.base_offset >= least) {
+                    if header.last_offset() >= offset.0 {
+                        return Ok(hole_before(hole, &segment, position, offset, &header));
+                    }
+                    least = header.last_offset() + 1;
+                    position += header.total_len() as u64;
+                    continue;
+                }
+                let next = resync(&*file, position + 1, length, least, segment.end_offset());
+                let next = next.map_err(fault)?.map_or(length, |(next, _)| next);
+                let what = "the record batch does not match its checksum or length";
+                let hole = hole.get_or_insert_with(|| gap(&segment, position, offset, what));
+                // Only the first run of bad bytes is named; the next read finds the next one.
+                if hole.bytes == 0 && hole.path == segment.path {
+                    hole.position = Position(position);
+                    hole.bytes = next - position;
+                }
+                position = next;
+            }
+            let end = Offset(segment.end_offset());
+            if end > offset {
+                let what = "offsets are missing";
+                let hole = hole.get_or_insert_with(|| gap(&segment, length, offset, what));
+                hole.next = end;
+            }
+        }
+        Ok(hole)
     }
 
     fn file_of(&self, segment: &Arc<Segment>) -> Result<Arc<dyn File>, ReadError> {
@@ -252,8 +367,14 @@ impl StreamReader<'_> {
             .step()
             .map_err(IoFault::of("read segment", &segment.path))?
         {
-            let (position, header) =
-                step.map_err(|source| self.corrupt(segment, walk.position(), source))?;
+            let Ok((position, header)) = step else {
+                let good = walk.resync(segment.base_offset, i64::MAX);
+                let good = good.map_err(IoFault::of("read segment", &segment.path))?;
+                if good.is_none() {
+                    break;
+                }
+                continue;
+            };
             if header.max_timestamp < timestamp || header.last_offset() < log_start.0 {
                 continue;
             }
@@ -261,7 +382,9 @@ impl StreamReader<'_> {
             file.read_exact_at(&mut batch, position)
                 .map_err(IoFault::of("read segment", &segment.path))?;
             let bad = |source| self.corrupt(segment, position, source);
-            records::verify(&batch).map_err(bad)?;
+            if records::verify(&batch).is_err() {
+                continue; // Damaged: the next good one is the answer.
+            }
             let iter =
                 records::records(&header, &batch, &mut scratch, MAX_LOOKUP_BYTES).map_err(bad)?;
             for record in iter {

@@ -23,6 +23,7 @@ use crate::jobs::remove_dir;
 use crate::journal::files::{self, FRAMES_AT, JournalFile};
 use crate::journal::scan::{self, Scan};
 use crate::journal::writer::JournalWriter;
+use crate::mend::Covered;
 use crate::node::Node;
 use crate::op::StreamId;
 use crate::replay::{Redo, Replay};
@@ -104,6 +105,10 @@ pub(crate) fn open(
     let snapshot = checkpoint::load_newest(&*fs, &dirs.checkpoint, &sequences)?;
     let place = snapshot.place;
     let first_lsn = snapshot.lsn + 1;
+    let covered = Covered {
+        lsn: snapshot.lsn,
+        place,
+    };
     let was_clean = snapshot.clean;
     let mut replay = Replay::new(snapshot, &dirs.journal);
     let scan = scan::scan(
@@ -133,6 +138,7 @@ pub(crate) fn open(
     let old: Vec<u64> = sequences.into_iter().filter(|s| *s < place.0).collect();
     let many = scan.files.len() > MAX_JOURNAL_FILES;
     let mut engine = build(options, fs, clock, lock, node, replay, journal)?;
+    engine.covered = covered;
     engine.changed = report.frames > 0 || cut;
     engine.retire(old);
     if cut || many {

@@ -7,10 +7,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use flafka_kafka_wire::records::{BatchError, BatchHeader, HEADER_LEN};
 
+use crate::damage::resync;
 use crate::error::IoFault;
 use crate::fs::{File, Fs, OpenMode};
 use crate::index::{self, Index, IndexEntry};
@@ -44,6 +45,8 @@ pub(crate) struct Segment {
     end_offset: AtomicI64,
     length: AtomicU64,
     max_timestamp: AtomicI64,
+    /// Bytes that a successful sync is known to have covered, and the offset behind them.
+    synced: Mutex<(u64, i64)>,
     handles: RwLock<Handles>,
 }
 
@@ -61,6 +64,7 @@ impl Segment {
             end_offset: AtomicI64::new(base_offset),
             length: AtomicU64::new(0),
             max_timestamp: AtomicI64::new(i64::MIN),
+            synced: Mutex::new((0, base_offset)),
             handles: RwLock::default(),
         }
     }
@@ -86,6 +90,30 @@ impl Segment {
         self.length.store(length, Ordering::Release);
         self.max_timestamp
             .fetch_max(max_timestamp, Ordering::AcqRel);
+    }
+
+    /// Notes that a successful sync covered the first `length` bytes, which end before offset `end`.
+    pub(crate) fn note_synced(&self, length: u64, end: i64) {
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if length > synced.0 {
+            *synced = (length, end);
+        }
+    }
+
+    /// What a successful sync is known to have covered: bytes, and the offset behind them. A batch boundary.
+    pub(crate) fn synced(&self) -> (u64, i64) {
+        let synced = *self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if synced.0 >= self.length() {
+            (self.length(), self.end_offset())
+        } else {
+            synced
+        }
+    }
+
+    /// Ends the segment at a batch boundary below its end: what lay behind it has moved to another one.
+    pub(crate) fn end_at(&self, length: u64, end_offset: i64) {
+        self.publish(end_offset, length, i64::MIN);
+        self.with_index(|index| index.truncate(length));
     }
 
     /// Gives the segment an open file and index: new or active segments.
@@ -147,10 +175,19 @@ impl Segment {
             None => (0, i64::MIN),
         };
         let mut walk = HeaderWalk::new(file, from, end);
-        while let Some((position, header)) = walk.next()? {
+        let mut least = self.base_offset;
+        while let Some(step) = walk.step()? {
+            let Ok((position, header)) = step else {
+                // Damage: what lies behind it is indexed all the same.
+                if walk.resync(least, i64::MAX)?.is_none() {
+                    break;
+                }
+                continue;
+            };
             if index.wants(position) {
                 index.push(self.entry(&header, position, time));
             }
+            least = header.last_offset() + 1;
             time = time.max(header.max_timestamp);
         }
         Ok(index)
@@ -219,15 +256,14 @@ impl<'a> HeaderWalk<'a> {
         self.position
     }
 
-    /// The next batch's position and header; `None` at the end or where no whole batch is.
-    pub(crate) fn next(&mut self) -> io::Result<Option<(u64, BatchHeader)>> {
-        Ok(match self.step()? {
-            Some(Ok(found)) => Some(found),
-            _ => None,
-        })
+    /// After a bad batch: goes on to the next good one with offsets in `least..most`. Returns its base offset.
+    pub(crate) fn resync(&mut self, least: i64, most: i64) -> io::Result<Option<i64>> {
+        let found = resync(self.file, self.position + 1, self.end, least, most)?;
+        self.position = found.map_or(self.end, |(position, _)| position);
+        Ok(found.map(|(_, header)| header.base_offset))
     }
 
-    /// As [`HeaderWalk::next`], but says what is wrong with a batch that is there.
+    /// The next batch's position and header, or what is wrong with it; `None` at the end.
     pub(crate) fn step(&mut self) -> io::Result<Option<Result<(u64, BatchHeader), BatchError>>> {
         if self.position >= self.end {
             return Ok(None);

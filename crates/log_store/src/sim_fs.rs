@@ -6,7 +6,7 @@
 //! - A name (create, rename, remove, directory) is durable after a sync of its directory. At a power cut any subset of
 //!   the unsynced ones has happened.
 //! - A failed sync drops the file's dirty pages, as Linux does: later syncs succeed and bring nothing back. What reads
-//!   still see is a matter of luck.
+//!   still see is a matter of luck. Descriptors that were open hear of it once, by their next sync; new ones do not.
 //! - Any call can be made to fail, once or from then on; writes can be cut short; the disk can be full.
 //!
 //! It is longer than 500 lines because it is one test instrument that is read as a whole: no part of it has another
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::fs::{File, Fs, Lock, LockError, OpenMode};
@@ -57,6 +57,8 @@ struct Inode {
     durable: Arc<Vec<u8>>,
     /// Since the last sync.
     ops: Vec<Arc<DataOp>>,
+    /// Failed syncs so far.
+    sync_errors: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -140,6 +142,8 @@ struct SimFile {
     fs: SimFs,
     inode: u64,
     writable: bool,
+    /// Failed syncs of the file that this descriptor knows of.
+    known_errors: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -242,6 +246,7 @@ impl SimFs {
                     current: Arc::clone(&content),
                     durable: content,
                     ops: Vec::new(),
+                    sync_errors: 0,
                 };
                 (*number, inode)
             })
@@ -491,6 +496,7 @@ impl Fs for SimFs {
             (OpenMode::Create, Some(number)) => {
                 disk.inode(number)?.push(DataOp::SetLen(0));
                 self.changed(disk);
+                disk = self.disk();
                 number
             }
             (OpenMode::Create, None) => {
@@ -505,12 +511,15 @@ impl Fs for SimFs {
                 disk.names.apply(&op);
                 disk.name_ops.push((parent, op));
                 self.changed(disk);
+                disk = self.disk();
                 number
             }
         };
+        let errors = disk.inode(inode)?.sync_errors;
         Ok(Arc::new(SimFile {
             fs: self.clone(),
             inode,
+            known_errors: AtomicU64::new(errors),
             writable: mode != OpenMode::Read,
         }))
     }
@@ -656,11 +665,18 @@ impl File for SimFile {
         match failure {
             None => {
                 inode.sync();
+                let errors = inode.sync_errors;
                 self.fs.changed(disk);
+                if self.known_errors.swap(errors, Ordering::AcqRel) < errors {
+                    return Err(io::Error::from_raw_os_error(5));
+                }
                 Ok(())
             }
             Some(failure) => {
                 inode.drop_dirty(dice);
+                inode.sync_errors += 1;
+                self.known_errors
+                    .store(inode.sync_errors, Ordering::Release);
                 Err(match failure {
                     Failure::Errno(errno) => io::Error::from_raw_os_error(errno),
                     Failure::Short => io::Error::from_raw_os_error(5),

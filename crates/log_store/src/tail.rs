@@ -12,6 +12,7 @@ use flafka_kafka_wire::records::{self, BatchHeader, HEADER_LEN};
 use crate::codec::Crc;
 use crate::error::{IoFault, OpenError};
 use crate::fs::{File, Fs, OpenMode, remove_durably};
+use crate::mend::is_leftover;
 use crate::producers::Producers;
 use crate::recovery::{Cut, RecoveryReport};
 use crate::replay::{ReplaySegment, ReplayStream};
@@ -272,6 +273,10 @@ impl TailCheck<'_> {
     ) -> Result<(), OpenError> {
         let mut gone = Vec::new();
         for name in names {
+            if is_leftover(name) {
+                gone.push(name.clone());
+                continue;
+            }
             let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
             let Some(base) = segment::parse_file_name(&format!("{stem}.log")) else {
                 continue;
@@ -368,16 +373,18 @@ fn note(stream: &mut ReplayStream, header: &BatchHeader, now_ms: i64, max_produc
     );
 }
 
-struct TailWalk<'a> {
-    window: Window<'a>,
-    position: u64,
-    offset: i64,
-    max_timestamp: i64,
+/// Walks whole batches, each checked, with offsets that carry on from one to the next.
+pub(crate) struct TailWalk<'a> {
+    pub(crate) window: Window<'a>,
+    pub(crate) position: u64,
+    /// The offset that comes next.
+    pub(crate) offset: i64,
+    pub(crate) max_timestamp: i64,
 }
 
 impl TailWalk<'_> {
     /// The next batch, or what is wrong with it.
-    fn next(&mut self) -> std::io::Result<Result<BatchHeader, String>> {
+    pub(crate) fn next(&mut self) -> std::io::Result<Result<BatchHeader, String>> {
         let Some(bytes) = self.window.exact(self.position, HEADER_LEN)? else {
             return Ok(Err("the file ends inside a record batch".to_string()));
         };

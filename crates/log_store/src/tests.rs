@@ -147,6 +147,63 @@ fn a_group_is_all_or_nothing_and_each_is_not() {
     close(log);
 }
 
+/// Flips a bit in the middle of the file's `number`-th batch of two; says where it starts.
+fn damage_batch(path: &std::path::Path, number: usize, at: usize) -> u64 {
+    let mut bytes = std::fs::read(path).unwrap();
+    let mut position = 0;
+    for _ in 0..number {
+        position += records::BatchHeader::parse(&bytes[position..])
+            .unwrap()
+            .total_len();
+    }
+    bytes[position + at] ^= 4;
+    std::fs::write(path, bytes).unwrap();
+    position as u64
+}
+
+/// faults.md §3.2 rule 3: damage in the middle of what was acknowledged costs the damaged batches and nothing else.
+#[test]
+fn a_damaged_batch_is_named_kept_aside_and_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let stream = log
+        .create_stream("a", StreamSettings::default())
+        .wait()
+        .unwrap();
+    for timestamp in 0..5 {
+        log.commit_blocking(vec![append(stream, batch(2, 50, timestamp))])
+            .unwrap();
+    }
+    let segment = dir.path().join("log/a.1/00000000000000000000.log");
+    // In the records of one batch, and in the length of another: the second is not even a batch any more.
+    let in_records = damage_batch(&segment, 1, 100);
+    let aside = |offset| crate::queue::block_on(log.set_aside(stream, Offset(offset))).unwrap();
+    assert_eq!(aside(0), None, "a good batch");
+    let damage = aside(3).expect("damaged");
+    assert_eq!((damage.first, damage.next), (Offset(3), Offset(4)));
+    assert_eq!(damage.position, Position(in_records));
+    let kept = std::fs::read(damage.kept.as_ref().unwrap()).unwrap();
+    assert_eq!(kept.len() as u64, damage.bytes);
+    let whole = std::fs::read(&segment).unwrap();
+    assert_eq!(whole[in_records as usize..][..kept.len()], kept[..]);
+    assert_eq!(aside(2).unwrap().first, Offset(2), "and once more");
+    damage_batch(&segment, 1, 100);
+    let in_header = damage_batch(&segment, 3, 16);
+    let error = log.read(stream, Offset(6), 1 << 20, true).unwrap_err();
+    assert!(
+        matches!(error, ReadError::Corrupt { position, .. } if position == in_header),
+        "{error}"
+    );
+    let damage = aside(6).expect("damaged");
+    assert_eq!((damage.first, damage.next), (Offset(6), Offset(8)));
+    assert_eq!(offsets(&log, stream, 8), vec![(8, 1)]);
+    let found = log.offset_for_timestamp(stream, 3).unwrap();
+    assert_eq!(found, Some((Offset(8), 4)), "a lookup passes it by");
+    let counts = log.counts();
+    assert_eq!((counts.damages, counts.skipped_offsets), (2, 1 + 2));
+    close(log);
+}
+
 #[test]
 fn acks_free_whole_segments_and_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();

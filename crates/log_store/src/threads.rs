@@ -173,6 +173,9 @@ impl CommitThread<'_> {
             }
             Command::Tick => self.engine.tick(),
             Command::Done(done) => self.engine.job_done(done),
+            Command::SetAside(stream, offset, reply) => {
+                tell(reply, self.engine.set_aside(stream, offset));
+            }
             Command::Checkpoint(reply) => self.engine.checkpoint_for(reply),
             Command::Close(reply) => {
                 self.queue.close();

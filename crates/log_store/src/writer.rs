@@ -103,7 +103,7 @@ impl StreamWriter {
                         open.add(&sealed);
                     }
                 }
-                self.grow(chunk);
+                self.grow(chunk, plan.bulk);
             }
             if let Some(first) = plan.first_new {
                 view.note_epoch(epoch, Offset(first));
@@ -118,7 +118,27 @@ impl StreamWriter {
         state.announce(Offset(plan.end));
     }
 
-    fn grow(&mut self, chunk: &Chunk) {
+    /// The next batch starts a new segment.
+    pub(crate) fn seal(&mut self) {
+        self.active = None;
+        self.file = None;
+        self.position = 0;
+        self.indexed_at = None;
+        self.max_timestamp = i64::MIN;
+    }
+
+    /// The next batch goes behind what `segment` holds.
+    pub(crate) fn go_on_in(&mut self, segment: Arc<Segment>, file: Arc<dyn File>) {
+        self.position = segment.length();
+        self.max_timestamp = segment.max_timestamp();
+        self.indexed_at = segment
+            .with_index(|index| index.last().map(|entry| u64::from(entry.position)))
+            .flatten();
+        self.active = Some(segment);
+        self.file = Some(file);
+    }
+
+    fn grow(&mut self, chunk: &Chunk, synced: bool) {
         let Some(active) = &self.active else { return };
         active.with_index(|index| {
             for entry in &chunk.entries {
@@ -127,6 +147,9 @@ impl StreamWriter {
         });
         let length = chunk.position + chunk.length;
         active.publish(chunk.next_offset, length, chunk.max_timestamp);
+        if synced {
+            active.note_synced(length, chunk.next_offset);
+        }
         if !self.unsynced.iter().any(|known| Arc::ptr_eq(known, active)) {
             self.unsynced.push(Arc::clone(active));
         }

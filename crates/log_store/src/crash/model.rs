@@ -33,6 +33,8 @@ pub(crate) struct ModelStream {
     pub(crate) producer_id: i64,
     /// Weak data below this was covered by a checkpoint.
     pub(crate) floor: i64,
+    /// Weak data is damaged in between.
+    pub(crate) holes: bool,
 }
 
 /// Everything.
@@ -106,6 +108,15 @@ impl ModelStream {
                 && self.low == found.low
                 && self.acks == found.acks
                 && self.batches == found.batches;
+        }
+        if found.holes {
+            // A failed sync has cost some of it.
+            return found
+                .batches
+                .iter()
+                .all(|batch| self.batches.contains(batch))
+                && found.end <= self.end
+                && found.log_start == self.log_start.min(found.end);
         }
         // Weak data may be missing at the end, never in between, and not below the last checkpoint.
         let prefix = found.batches.len() <= self.batches.len()

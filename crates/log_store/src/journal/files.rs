@@ -156,22 +156,25 @@ pub(crate) fn open(fs: &dyn Fs, dir: &Path, sequence: u64) -> Result<JournalFile
     })
 }
 
+/// The sequences of all journal files, ascending, and whether there is a spare.
+pub(crate) fn list_only(fs: &dyn Fs, dir: &Path) -> io::Result<(Vec<u64>, bool)> {
+    let names = fs.list(dir)?;
+    let names = names.iter().map(|name| name.to_string_lossy());
+    let spare = names.clone().any(|name| name == SPARE_NAME);
+    let mut sequences: Vec<u64> = names.filter_map(|name| parse_file_name(&name)).collect();
+    sequences.sort_unstable();
+    Ok((sequences, spare))
+}
+
 /// The sequences of all journal files, ascending. Leftovers of unfinished creations are removed, but for the spare.
 pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> io::Result<(Vec<u64>, bool)> {
-    let mut sequences = Vec::new();
-    let mut spare = false;
     for name in fs.list(dir)? {
         let name = name.to_string_lossy().into_owned();
-        if let Some(sequence) = parse_file_name(&name) {
-            sequences.push(sequence);
-        } else if name == SPARE_NAME {
-            spare = true;
-        } else if name.ends_with(".tmp") {
+        if name.ends_with(".tmp") && name != SPARE_NAME {
             fs.remove_file(&dir.join(name))?;
         }
     }
-    sequences.sort_unstable();
-    Ok((sequences, spare))
+    list_only(fs, dir)
 }
 
 /// Prepares the spare: written zeroes, so that later syncs are cheap. Runs beside the commits.

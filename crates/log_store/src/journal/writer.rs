@@ -1,7 +1,8 @@
 //! The commit thread's side of the journal: one group, one vectored write, at most one sync.
 //!
-//! Invariant: after a failed write or sync the writer is of no use any more; the caller poisons the log. Only "no space
-//! for the next file" is harmless, because it is found out before anything is written.
+//! Invariant: after a failed write or sync nobody knows what the file holds, so nothing is written behind it: the caller
+//! goes on in a fresh file ([`JournalWriter::restart`]) with a checkpoint that makes the old one unreachable, or poisons
+//! the log. "No space for the next file" is harmless, because it is found out before anything is written.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -91,11 +92,15 @@ pub(crate) struct JournalWriter {
     position: u64,
     next_lsn: u64,
     synced_lsn: u64,
+    /// Highest LSN that a write, failed or not, may have left in a file.
+    attempted_lsn: u64,
     capacity: u64,
     /// Whether the spare file is ready.
     pub(crate) spare: bool,
     /// Files that hold frames a checkpoint still needs, oldest first, without the current one.
     older: Vec<u64>,
+    /// Those of them that failed: never used again.
+    failed: Vec<u64>,
     written: u64,
 }
 
@@ -117,8 +122,10 @@ impl JournalWriter {
             position: FRAMES_AT,
             next_lsn,
             synced_lsn: next_lsn - 1,
+            attempted_lsn: next_lsn - 1,
             spare,
             older,
+            failed: Vec::new(),
             written: 0,
         }
     }
@@ -153,6 +160,11 @@ impl JournalWriter {
         self.next_lsn - 1
     }
 
+    /// LSN up to which everything is durable.
+    pub(crate) fn synced_lsn(&self) -> u64 {
+        self.synced_lsn
+    }
+
     /// Sequence and position where the next frame will be: what a checkpoint remembers.
     pub(crate) fn place(&self) -> (u64, u64) {
         (self.file.sequence, self.position)
@@ -168,6 +180,7 @@ impl JournalWriter {
         if self.position + group.bytes() > self.capacity {
             self.roll()?;
         }
+        self.attempted_lsn = self.last_lsn() + group.frames.len() as u64;
         let headers = self.headers(group);
         let mut slices = Vec::with_capacity(group.frames.len() * 3 + group.parts.len());
         for (frame, header) in group.frames.iter().zip(&headers) {
@@ -225,20 +238,43 @@ impl JournalWriter {
     fn roll(&mut self) -> Result<(), JournalError> {
         // A durable LSN in the new file speaks for the old one too.
         self.sync()?;
+        self.next_file().map_err(JournalError::NoRoom)
+    }
+
+    fn next_file(&mut self) -> Result<(), IoFault> {
         let sequence = self.file.sequence + 1;
         let spare = std::mem::take(&mut self.spare);
-        let file = files::create(&*self.fs, &self.dir, sequence, self.capacity, spare).map_err(
-            |error| {
-                JournalError::NoRoom(IoFault::of(
-                    "create journal",
-                    &self.dir.join(files::file_name(sequence)),
-                )(error))
-            },
-        )?;
+        let file = files::create(&*self.fs, &self.dir, sequence, self.capacity, spare);
+        let path = self.dir.join(files::file_name(sequence));
+        let file = file.map_err(IoFault::of("create journal", &path))?;
         self.older.push(self.file.sequence);
         self.file = file;
         self.position = FRAMES_AT;
         Ok(())
+    }
+
+    /// Leaves a file whose write or sync failed and goes on in a fresh one. What of the old file is not durable must be
+    /// in a checkpoint at [`JournalWriter::last_lsn`] before anything else is written: it holds frames that were
+    /// refused. One LSN is left out, so that no start takes the new frames for a continuation of those.
+    pub(crate) fn restart(&mut self) -> Result<(), IoFault> {
+        let failed = self.file.sequence;
+        self.next_file()?;
+        self.failed.push(failed);
+        self.next_lsn = self.attempted_lsn.max(self.last_lsn()) + 2;
+        self.synced_lsn = self.last_lsn();
+        self.attempted_lsn = self.last_lsn();
+        Ok(())
+    }
+
+    /// Takes the files that failed out of `sequences`.
+    pub(crate) fn take_failed(&mut self, sequences: &mut Vec<u64>) -> Vec<u64> {
+        let (gone, kept) = std::mem::take(&mut self.failed)
+            .into_iter()
+            .partition(|sequence| sequences.contains(sequence));
+        self.failed = kept;
+        let gone: Vec<u64> = gone;
+        sequences.retain(|sequence| !gone.contains(sequence));
+        gone
     }
 
     /// A checkpoint no longer needs the files before `sequence`: takes them out for retirement.

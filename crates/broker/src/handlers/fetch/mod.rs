@@ -177,7 +177,7 @@ fn read_all(context: &HandlerContext, wanted: &[WantedTopic], max_bytes: usize) 
 
 fn read_failed(topic: &TopicName, partition: i32, error: &ReadError) -> ResponseError {
     match error {
-        ReadError::UnknownStream(_) | ReadError::OutOfRange { .. } => {}
+        ReadError::UnknownStream(_) | ReadError::OutOfRange { .. } | ReadError::Closed => {}
         ReadError::Corrupt { .. } | ReadError::Io(_) => {
             warn!(topic = %topic.as_str(), partition, %error, "read partition");
         }
