@@ -7,6 +7,7 @@
 //! counterpart, with the reason.
 
 pub mod consumer;
+pub mod partition_counts;
 pub mod producer;
 pub mod properties;
 pub mod topic_pattern;
@@ -14,6 +15,7 @@ pub mod topic_pattern;
 pub use consumer::{
     BatchConsumer, ConsumerError, Fetched, PartitionSpan, Subscription, is_transient,
 };
+pub use partition_counts::PartitionCounts;
 pub use producer::{BatchProducer, BatchTicket, OutRecord, ProducerError, idempotence_fits};
 pub use properties::{Role, check_properties, client_config};
 pub use topic_pattern::{TopicPatternError, topic_pattern};

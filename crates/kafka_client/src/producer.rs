@@ -49,6 +49,19 @@ impl ProducerError {
             ),
         }
     }
+
+    /// The topic, when the error is that it does not have the partition (any more, or yet).
+    pub fn unknown_partition(&self) -> Option<&str> {
+        match self {
+            ProducerError::Create(_) => None,
+            ProducerError::Send { topic, source } => match source.rdkafka_error_code() {
+                Some(
+                    RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicOrPartition,
+                ) => Some(topic),
+                _ => None,
+            },
+        }
+    }
 }
 
 /// Whether idempotence may be the default beside these properties (Java's names): as in Java, not when one of them
@@ -234,9 +247,19 @@ impl BatchProducer {
             headers: record.headers,
             delivery_opaque: Arc::clone(ticket),
         };
+        let mut asked = false;
         loop {
             match self.client.send(out) {
                 Ok(()) => return Ok(()),
+                // As the Java producer: perhaps the partition was added since the metadata was read. The answer comes
+                // through this client, which then knows it.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition), returned))
+                    if !asked =>
+                {
+                    out = returned;
+                    asked = true;
+                    self.partition_count(topic).await;
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
                     out = returned;
                     tokio::time::sleep(ROOM_CHECK).await;

@@ -13,7 +13,8 @@ use flafka_flow::event::EventRef;
 use flafka_flow::registry::{BuildContext, BuildError, SinkFactory, TypeNames};
 use flafka_flow::sink::{Sink, SinkError, Status};
 use flafka_kafka_client::{
-    BatchProducer, Header, OutRecord, OwnedHeaders, Role, client_config, idempotence_fits,
+    BatchProducer, Header, OutRecord, OwnedHeaders, PartitionCounts, Role, client_config,
+    idempotence_fits,
 };
 use tracing::warn;
 
@@ -68,11 +69,11 @@ impl SinkFactory for KafkaSinkFactory {
             counters: context.counters(ComponentKind::Sink, sets::KAFKA_SINK, true),
             renderer: Renderer::new(Arc::clone(&context.clock)),
             context: context.clone(),
+            partition_counts: PartitionCounts::new(&config.producer.0),
             config,
             channel,
             client,
             producer: None,
-            partition_counts: HashMap::new(),
             buffer: Vec::new(),
         }))
     }
@@ -91,7 +92,7 @@ pub struct KafkaSink {
     context: BuildContext,
     client: rdkafka::ClientConfig,
     producer: Option<BatchProducer>,
-    partition_counts: HashMap<String, i32>,
+    partition_counts: PartitionCounts,
     buffer: Vec<u8>,
 }
 
@@ -156,9 +157,6 @@ impl KafkaSink {
         if self.producer.is_none() {
             self.producer = Some(self.connect()?);
         }
-        if self.config.partition_header.is_some() || self.config.default_partition.is_some() {
-            self.learn_partitions(batch).await;
-        }
         let Some(producer) = &self.producer else {
             return Err(SinkError::retriable(
                 "send to",
@@ -171,6 +169,14 @@ impl KafkaSink {
             batch.iter().map(|event| self.own_topic(&event)).collect();
         let constant = self.config.topic.source();
         let topic_of = |index: usize| topics[index].as_deref().unwrap_or(constant);
+        if self.config.partition_header.is_some() || self.config.default_partition.is_some() {
+            let mut wanted = HashMap::new();
+            for (index, event) in batch.iter().enumerate() {
+                let highest = wanted.entry(topic_of(index)).or_insert(0);
+                *highest = self.named_partition(&event).max(*highest);
+            }
+            self.partition_counts.learn(producer, &wanted).await;
+        }
         let values = self
             .config
             .flume_event_format
@@ -201,15 +207,18 @@ impl KafkaSink {
                 }
             },
         );
-        producer
-            .send_all(records)
-            .await
-            .map_err(|error| SinkError::Failed {
+        let sent = producer.send_all(records).await;
+        sent.map_err(|error| {
+            if let Some(topic) = error.unknown_partition() {
+                self.partition_counts.doubt(topic);
+            }
+            SinkError::Failed {
                 action: "send a batch for",
                 object: self.context.component.clone(),
                 retriable: error.is_retriable(),
                 source: Box::new(error),
-            })
+            }
+        })
     }
 
     /// The event's topic when it is not the constant one.
@@ -224,22 +233,28 @@ impl KafkaSink {
         (!template.is_constant()).then(|| self.renderer.render(template, event.headers))
     }
 
+    /// The partition that an event names, or the default one; 0 where there is none.
+    fn named_partition(&self, event: &EventRef<'_>) -> i32 {
+        let header = self.config.partition_header.as_deref();
+        let text = header.and_then(|header| event.headers.get(header));
+        let named = text.and_then(|text| text.trim().parse().ok());
+        named.or(self.default_partition()).unwrap_or(0)
+    }
+
+    fn default_partition(&self) -> Option<i32> {
+        let partition = self.config.default_partition?;
+        i32::try_from(partition).ok()
+    }
+
     fn partition(&self, topic: &str, event: &EventRef<'_>) -> Option<i32> {
-        let default = self
-            .config
-            .default_partition
-            .and_then(|partition| i32::try_from(partition).ok());
+        let default = self.default_partition();
         let Some(header) = self.config.partition_header.as_deref() else {
             return default;
         };
         let Some(text) = event.headers.get(header) else {
             return default;
         };
-        let known = self
-            .partition_counts
-            .get(topic)
-            .copied()
-            .unwrap_or(i32::MAX);
+        let known = self.partition_counts.get(topic).unwrap_or(i32::MAX);
         match text.trim().parse::<i32>() {
             Ok(partition) if (0..known).contains(&partition) => Some(partition),
             _ => {
@@ -282,28 +297,6 @@ impl KafkaSink {
             }
         }
         headers
-    }
-
-    /// Asks for the partition counts of the topics of a batch that are not known yet.
-    async fn learn_partitions(&mut self, batch: &Batch) {
-        let mut topics: Vec<String> = batch
-            .iter()
-            .map(|event| {
-                self.own_topic(&event)
-                    .unwrap_or_else(|| self.config.topic.source().to_owned())
-            })
-            .filter(|topic| !self.partition_counts.contains_key(topic))
-            .collect();
-        topics.sort_unstable();
-        topics.dedup();
-        let Some(producer) = &self.producer else {
-            return;
-        };
-        for topic in topics {
-            if let Some(count) = producer.partition_count(&topic).await {
-                self.partition_counts.insert(topic, count);
-            }
-        }
     }
 }
 
