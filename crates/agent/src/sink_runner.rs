@@ -143,4 +143,8 @@ impl Channel for SinkChannel {
     fn is_durable(&self) -> bool {
         self.inner.is_durable()
     }
+
+    fn fault(&self) -> Option<String> {
+        self.inner.fault()
+    }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flafka_flow::channel::ChannelError;
 use flafka_flow::registry::BuildError;
 use flafka_flow::source::{BuiltSource, PollableSource, SourceContext, SourceError, Status};
 use thiserror::Error;
@@ -97,11 +98,15 @@ async fn poll(
             Ok(Status::Backoff) => Some((pauses.increment * quiet).min(pauses.longest)),
             Err(SourceError::Channel(error)) if error.is_retriable() => {
                 failures += 1;
-                warn!(
-                    component = supervised.name,
-                    error = error.chain(),
-                    "channel refused events; they are put again"
-                );
+                // A full channel is back pressure, one that is closed is shown itself.
+                match &error {
+                    ChannelError::Failed { .. } => supervised.failed(&error.chain(), failures),
+                    _ => warn!(
+                        component = supervised.name,
+                        error = error.chain(),
+                        "channel refused events; they are put again"
+                    ),
+                }
                 Some((pauses.increment * failures).min(pauses.longest))
             }
             Err(error) => {
@@ -126,7 +131,6 @@ async fn poll(
 mod tests {
     use async_trait::async_trait;
     use flafka_flow::Batch;
-    use flafka_flow::channel::ChannelError;
     use flafka_flow::clock::SystemClock;
     use flafka_flow::lifecycle::Lifecycle;
     use flafka_flow::source::ChannelProcessor;

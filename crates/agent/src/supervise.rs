@@ -96,7 +96,8 @@ impl Supervised {
     }
 }
 
-fn pause_after(attempts: u32) -> Duration {
+/// The pause after so many failures in a row.
+pub(crate) fn pause_after(attempts: u32) -> Duration {
     (FIRST_PAUSE * 2u32.saturating_pow(attempts.saturating_sub(1).min(8))).min(LONGEST_PAUSE)
 }
 

@@ -1,32 +1,48 @@
-//! Opens a channel again whose storage has failed while it ran.
+//! Opens a channel again that cannot go on: its storage has failed while it ran, or its client has given up.
 //!
-//! A log accepts nothing after a failed sync until it is opened anew (what the disk has is only known then). A channel
-//! says so with its counter `Unhealthy`; until it is open again its puts fail, so sources wait, and `/health` shows it.
-//! Leases from before are void: their events come again.
+//! A log accepts nothing after a failed sync until it is opened anew (what the disk has is only known then), and a Kafka
+//! client nothing after a fatal error. A channel says so with [`Channel::fault`]; until it is open again its puts fail,
+//! so sources wait, and `/health` shows why. Leases from before are void: their events come again. A channel that fails
+//! again soon is opened after a growing pause.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use flafka_flow::channel::{Channel, error_chain};
-use flafka_flow::counters::Metric;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::supervise::Supervised;
+use crate::supervise::{Supervised, pause_after};
 
 /// Between two looks at a channel.
 const LOOK: Duration = Duration::from_secs(1);
+/// A channel that works so long has got over its faults.
+const WELL: Duration = Duration::from_secs(30);
 
 /// Watches a channel until the lifecycle asks to stop.
 pub(crate) async fn tend(supervised: Supervised, channel: Arc<dyn Channel>) {
+    let mut attempts = 0;
+    let mut opened = Instant::now();
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = supervised.lifecycle.stopping() => return,
         }
-        if channel.counters().get(Metric::Unhealthy) == 0 {
+        let Some(fault) = channel.fault() else {
             continue;
+        };
+        attempts = if opened.elapsed() > WELL {
+            1
+        } else {
+            attempts + 1
+        };
+        supervised.failed(&format!("{fault}; it is opened again"), attempts);
+        if attempts > 1 {
+            tokio::select! {
+                () = tokio::time::sleep(pause_after(attempts)) => {}
+                () = supervised.lifecycle.stopping() => return,
+            }
         }
-        supervised.failed("its storage has failed; it is opened again", 1);
         if let Err(error) = channel.stop().await {
             let error = error_chain(&error);
             warn!(channel = supervised.name, error, "channel is closed");
@@ -39,6 +55,7 @@ pub(crate) async fn tend(supervised: Supervised, channel: Arc<dyn Channel>) {
         if supervised.lifecycle.is_stopping() {
             return;
         }
+        opened = Instant::now();
         supervised.running();
         info!(channel = supervised.name, "channel is open again");
     }
@@ -51,7 +68,7 @@ mod tests {
     use async_trait::async_trait;
     use flafka_flow::Batch;
     use flafka_flow::channel::{ChannelError, Lease, TakeLimit};
-    use flafka_flow::counters::{ComponentKind, Counters, sets};
+    use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
     use flafka_flow::lifecycle::Lifecycle;
 
     use super::*;

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::batch::Batch;
-use crate::counters::Counters;
+use crate::counters::{Counters, Metric};
 
 /// Why a channel did not do what was asked.
 #[derive(Debug, Error)]
@@ -175,6 +175,13 @@ pub trait Channel: Send + Sync {
 
     /// Refreshes the gauges (`ChannelSize` and such) before the counters are shown.
     fn refresh(&self) {}
+
+    /// Why the channel has to be stopped and started again before it works, if it has to. Its
+    /// agent asks about once a second, and does so.
+    fn fault(&self) -> Option<String> {
+        let unhealthy = self.counters().get(Metric::Unhealthy) != 0;
+        unhealthy.then(|| "its storage has failed".to_owned())
+    }
 }
 
 /// How a lease ends; implemented by each channel.

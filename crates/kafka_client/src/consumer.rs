@@ -13,6 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use thiserror::Error;
+use tokio::task::JoinError;
 
 use crate::topic_pattern::{TopicPatternError, topic_pattern};
 
@@ -40,9 +41,34 @@ pub enum ConsumerError {
     /// Offsets could not be committed.
     #[error("commit offsets")]
     Commit(#[source] KafkaError),
+    /// The client has ended for good; another one has to be made.
+    #[error("the Kafka client gave up ({code:?}): {reason}; another one is made")]
+    Fatal {
+        /// librdkafka's code.
+        code: RDKafkaErrorCode,
+        /// What led to it.
+        reason: String,
+    },
+    /// A defect in what was done on the blocking thread. What it had read is lost to this client, so another one has to
+    /// be made, which reads it again.
+    #[error("panicked (a defect, please report it): {0}")]
+    Panicked(String),
     /// The blocking thread is gone: the process is stopping.
     #[error("the runtime is stopping")]
     Stopping,
+}
+
+impl ConsumerError {
+    /// What a task that did the consumer's work ended with.
+    pub fn of_join(error: JoinError) -> Self {
+        if !error.is_panic() {
+            return ConsumerError::Stopping;
+        }
+        let panic = error.into_panic();
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        ConsumerError::Panicked(text.unwrap_or_default().to_owned())
+    }
 }
 
 /// What to read.
@@ -95,6 +121,8 @@ struct Assignments {
     generation: AtomicU64,
     /// Set once: reads end early from then on.
     closing: AtomicBool,
+    /// Set once: a read has panicked, and the client's position is beyond what was handed out.
+    panicked: AtomicBool,
 }
 
 impl ClientContext for Assignments {}
@@ -142,6 +170,14 @@ impl BatchConsumer {
         self.client.context().generation.load(Ordering::Acquire)
     }
 
+    /// Whether the client is of no use any more: it has met an error that librdkafka calls fatal (such as another member
+    /// with the same `group.instance.id`), or a read has panicked. Another client has to be made; it reads again what was
+    /// not committed.
+    pub fn is_broken(&self) -> bool {
+        let panicked = &self.client.context().panicked;
+        panicked.load(Ordering::Acquire) || fatal(&self.client).is_some()
+    }
+
     /// The topic partitions that this member reads now.
     pub fn assignment(&self) -> Vec<(String, i32)> {
         let Ok(list) = self.client.assignment() else {
@@ -177,7 +213,12 @@ impl BatchConsumer {
         let client = Arc::clone(&self.client);
         let fetched =
             tokio::task::spawn_blocking(move || drain(&client, limit, duration, records, add));
-        fetched.await.map_err(|_| ConsumerError::Stopping)?
+        let fetched = fetched.await;
+        let context = self.client.context();
+        fetched.map_err(|error| {
+            context.panicked.store(error.is_panic(), Ordering::Release);
+            ConsumerError::of_join(error)
+        })?
     }
 
     /// Commits that everything up to and including the last record of each span is delivered;
@@ -200,7 +241,7 @@ impl BatchConsumer {
         }
         let client = Arc::clone(&self.client);
         let committed = tokio::task::spawn_blocking(move || client.commit(&list, CommitMode::Sync));
-        match committed.await.map_err(|_| ConsumerError::Stopping)? {
+        match committed.await.map_err(ConsumerError::of_join)? {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
             Err(source) => Err(ConsumerError::Commit(source)),
         }
@@ -251,6 +292,9 @@ fn drain<T, F>(
 where
     F: FnMut(&mut T, &BorrowedMessage<'_>),
 {
+    if let Some(error) = fatal(client) {
+        return Err(error);
+    }
     let started = Instant::now();
     let generation = || client.context().generation.load(Ordering::Acquire);
     let at_start = generation();
@@ -282,7 +326,7 @@ where
                 tracing::warn!(%error, "reading stopped; what was read goes on");
                 break;
             }
-            Some(Err(error)) => return Err(ConsumerError::Poll(error)),
+            Some(Err(error)) => return Err(fatal(client).unwrap_or(ConsumerError::Poll(error))),
         }
         if count > 0 && generation() != at_start {
             break;
@@ -294,6 +338,12 @@ where
         spans,
         generation: generation(),
     })
+}
+
+/// Why the client has ended, if it has.
+fn fatal(client: &BaseConsumer<Assignments>) -> Option<ConsumerError> {
+    let (code, reason) = client.client().fatal_error()?;
+    Some(ConsumerError::Fatal { code, reason })
 }
 
 /// Whether librdkafka goes on by itself after this error.
@@ -331,4 +381,119 @@ fn extend(spans: &mut Vec<PartitionSpan>, message: &BorrowedMessage<'_>) {
         first: offset,
         last: offset,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn consumer(cluster: &MockCluster<'_, impl ClientContext>, instance: &str) -> BatchConsumer {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", cluster.bootstrap_servers())
+            .set("group.id", "g")
+            .set("group.instance.id", instance)
+            .set("auto.offset.reset", "earliest")
+            // The mock cluster lets a member that joins after another has left wait nearly as long.
+            .set("session.timeout.ms", "6000")
+            .set("enable.auto.commit", "false");
+        BatchConsumer::new(&config, &Subscription::Topics(vec!["t".to_owned()])).expect("consumer")
+    }
+
+    fn filled() -> MockCluster<'static, rdkafka::producer::DefaultProducerContext> {
+        let cluster = MockCluster::new(1).expect("mock");
+        cluster.create_topic("t", 1, 1).expect("topic");
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers());
+        let producer: BaseProducer = config.create().expect("producer");
+        for value in ["a", "b", "c"] {
+            let record = BaseRecord::<(), str>::to("t").payload(value);
+            producer
+                .send(record)
+                .map_err(|(error, _)| error)
+                .expect("sent");
+        }
+        producer.flush(PATIENCE).expect("acknowledged");
+        cluster
+    }
+
+    fn add(values: &mut Vec<String>, message: &BorrowedMessage<'_>) {
+        let value = message.payload().unwrap_or_default();
+        values.push(String::from_utf8_lossy(value).into_owned());
+    }
+
+    /// Reads until three records came.
+    async fn read_all(consumer: &BatchConsumer) -> Vec<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut all = Vec::new();
+        while all.len() < 3 {
+            assert!(Instant::now() < deadline, "{all:?}");
+            let fetched = consumer.fetch(3, Duration::from_millis(100), Vec::new(), add);
+            all.extend(fetched.await.expect("read").records);
+        }
+        all
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_panic_is_called_a_panic_and_what_it_had_read_comes_again() {
+        let cluster = filled();
+        let first = consumer(&cluster, "one");
+        let deadline = Instant::now() + PATIENCE;
+        let panicked = loop {
+            assert!(Instant::now() < deadline);
+            let fetched = first.fetch(3, PATIENCE / 60, (), |(), _| panic!("planned panic"));
+            if let Err(error) = fetched.await {
+                break error;
+            }
+        };
+        assert!(
+            matches!(&panicked, ConsumerError::Panicked(text) if text == "planned panic"),
+            "{panicked:?}"
+        );
+        assert!(first.is_broken());
+        first.close().await;
+        let second = consumer(&cluster, "one");
+        assert_eq!(read_all(&second).await, ["a", "b", "c"]);
+        assert!(!second.is_broken());
+        second.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_member_that_was_replaced_says_that_it_is_broken() {
+        let cluster = filled();
+        let fenced = RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+        cluster.request_errors(RDKafkaApiKey::JoinGroup, &[fenced]);
+        let first = consumer(&cluster, "one");
+        let deadline = Instant::now() + PATIENCE;
+        let ended = loop {
+            assert!(Instant::now() < deadline);
+            let fetched = first.fetch(3, PATIENCE / 60, Vec::new(), add);
+            if let Err(error) = fetched.await {
+                break error;
+            }
+        };
+        let fatal = |error: &ConsumerError| {
+            matches!(
+                error,
+                ConsumerError::Fatal {
+                    code: RDKafkaErrorCode::FencedInstanceId,
+                    ..
+                }
+            )
+        };
+        assert!(fatal(&ended), "{ended:?}");
+        assert!(first.is_broken());
+        let again = first.fetch(3, PATIENCE, Vec::new(), add).await;
+        assert!(again.is_err_and(|error| fatal(&error)), "it says so again");
+        first.close().await;
+        let second = consumer(&cluster, "one");
+        assert_eq!(read_all(&second).await, ["a", "b", "c"]);
+        second.close().await;
+    }
 }

@@ -16,6 +16,7 @@ use rdkafka::{ClientConfig, Message};
 use thiserror::Error;
 use tokio::sync::Notify;
 
+
 /// Why a batch was not acknowledged.
 #[derive(Debug, Clone, Error)]
 pub enum ProducerError {
@@ -31,6 +32,14 @@ pub enum ProducerError {
         #[source]
         source: KafkaError,
     },
+    /// The client has ended for good; another one has to be made.
+    #[error("the Kafka client gave up ({code:?}): {reason}; another one is made")]
+    Fatal {
+        /// librdkafka's code.
+        code: RDKafkaErrorCode,
+        /// What led to it.
+        reason: String,
+    },
 }
 
 impl ProducerError {
@@ -38,6 +47,7 @@ impl ProducerError {
     pub fn is_retriable(&self) -> bool {
         match self {
             ProducerError::Create(_) => false,
+            ProducerError::Fatal { .. } => true,
             ProducerError::Send { source, .. } => !matches!(
                 source.rdkafka_error_code(),
                 Some(
@@ -53,7 +63,7 @@ impl ProducerError {
     /// The topic, when the error is that it does not have the partition (any more, or yet).
     pub fn unknown_partition(&self) -> Option<&str> {
         match self {
-            ProducerError::Create(_) => None,
+            ProducerError::Create(_) | ProducerError::Fatal { .. } => None,
             ProducerError::Send { topic, source } => match source.rdkafka_error_code() {
                 Some(
                     RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopicOrPartition,
@@ -189,7 +199,15 @@ impl BatchProducer {
         }
         ticket.answered(None);
         let answered = ticket.wait().await;
-        outcome.and(answered)
+        outcome
+            .and(answered)
+            .map_err(|error| self.fatal().unwrap_or(error))
+    }
+
+    /// Why the client has ended, if it has: what it says of single records then is only that.
+    fn fatal(&self) -> Option<ProducerError> {
+        let (code, reason) = self.client.client().fatal_error()?;
+        Some(ProducerError::Fatal { code, reason })
     }
 
     /// Whether the client has met an error after which it refuses everything, such as a sequence that the broker does
@@ -253,9 +271,10 @@ impl BatchProducer {
                 Ok(()) => return Ok(()),
                 // As the Java producer: perhaps the partition was added since the metadata was read. The answer comes
                 // through this client, which then knows it.
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition), returned))
-                    if !asked =>
-                {
+                Err((
+                    KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition),
+                    returned,
+                )) if !asked => {
                     out = returned;
                     asked = true;
                     self.partition_count(topic).await;
@@ -342,7 +361,11 @@ mod tests {
         assert!(!producer.is_broken());
         let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
         cluster.request_errors(RDKafkaApiKey::Produce, &[unknown]);
-        producer.send_all(one()).await.expect_err("refused");
+        let refused = producer.send_all(one()).await.expect_err("refused");
+        assert!(
+            matches!(refused, ProducerError::Fatal { .. }) && refused.is_retriable(),
+            "{refused}"
+        );
         assert!(producer.is_broken());
         producer.send_all(one()).await.expect_err("for good");
     }

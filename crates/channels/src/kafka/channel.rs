@@ -1,4 +1,5 @@
-//! The kafka channel itself.
+//! The kafka channel itself. Invariant: what belongs to a consumer that was closed never comes back into the channel.
+//! The file is longer than 500 lines because putting, taking and settling share one lock and are read together.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -6,26 +7,32 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use flafka_avro_wire::flume_event;
-use flafka_flow::channel::{Channel, ChannelError, Lease, OriginRun, Settle, TakeLimit};
+use flafka_flow::Batch;
+use flafka_flow::channel::{
+    Channel, ChannelError, Lease, OriginRun, Settle, TakeLimit, error_chain,
+};
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::event::EventRef;
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
-use flafka_flow::{Batch, BatchBuilder, Headers, HeadersBuilder};
 use flafka_kafka_client::{
-    BatchConsumer, BatchProducer, OutRecord, PartitionSpan, Role, Subscription, client_config,
+    BatchConsumer, BatchProducer, ConsumerError, OutRecord, Role, Subscription, client_config,
     idempotence_fits,
 };
+use rdkafka::ClientConfig;
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{ClientConfig, Message};
 use tokio::sync::Mutex as AsyncMutex;
 use tracing::warn;
 
 use super::KafkaChannelConfig;
 use super::progress::Progress;
+use super::reading::Reading;
 use super::waiting::{Waiting, events_in};
 
 /// How long a stop waits for records under way.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The same for a client that gave up: nothing is under way any more.
+const BROKEN_DEADLINE: Duration = Duration::from_millis(100);
 
 /// Makes kafka channels.
 pub struct KafkaChannelFactory;
@@ -105,6 +112,11 @@ struct Shared {
     progress: Progress,
     generation: u64,
     open: bool,
+    /// How often the channel was closed. Leases and reads from before belong to another consumer, which may have been
+    /// anywhere: their events come again, so nothing of them may come back here.
+    closed: u64,
+    /// Why the consumer is of no use any more.
+    fault: Option<String>,
 }
 
 /// A channel whose events wait in a topic.
@@ -157,7 +169,7 @@ impl Channel for KafkaChannel {
         });
         let sent = producer.send_all(records).await;
         if producer.is_broken() {
-            self.replace(&producer).await;
+            self.replace(producer).await;
         }
         self.counters.add(
             Metric::KafkaEventSendTimer,
@@ -170,10 +182,10 @@ impl Channel for KafkaChannel {
 
     async fn take(&self, limit: TakeLimit) -> Result<Lease, ChannelError> {
         self.counters.add(Metric::EventTakeAttemptCount, 1);
-        let reader = self.consumer().await?;
+        let (reader, closed) = self.consumer().await?;
         self.note_rebalance(&reader);
         if let Some(waiting) = self.next_waiting(limit.events) {
-            return Ok(self.lease(waiting));
+            return Ok(self.lease(closed, waiting));
         }
         // The read goes on when this call is dropped: what it finds waits for the next take.
         let (this, events) = (self.this.upgrade(), limit.events);
@@ -182,19 +194,24 @@ impl Channel for KafkaChannel {
         };
         let turn = Arc::clone(&self.reading).lock_owned().await;
         if let Some(waiting) = self.next_waiting(limit.events) {
-            return Ok(self.lease(waiting));
+            return Ok(self.lease(closed, waiting));
         }
         let reading = tokio::spawn(async move {
-            let read = this.read(&reader, events).await;
+            let read = this.read(&reader, closed, events).await;
             drop((reader, turn));
             read
         });
         match reading.await {
             Ok(read) => read?,
+            Err(error) if error.is_panic() => {
+                let error = ConsumerError::of_join(error);
+                self.note_fault(closed, error.to_string());
+                return Err(self.failed("read from Kafka", true, error));
+            }
             Err(_stopping) => return Ok(Lease::empty()),
         }
         match self.next_waiting(limit.events) {
-            Some(waiting) => Ok(self.lease(waiting)),
+            Some(waiting) => Ok(self.lease(closed, waiting)),
             None => Ok(Lease::empty()),
         }
     }
@@ -207,13 +224,22 @@ impl Channel for KafkaChannel {
         if let Some(consumer) = self.consumer.lock().await.take() {
             consumer.close().await;
         }
-        *self.lock() = Shared::default();
+        let mut shared = self.lock();
+        *shared = Shared {
+            closed: shared.closed + 1,
+            ..Shared::default()
+        };
+        drop(shared);
         self.counters.stopped(self.context.clock.as_ref());
         Ok(())
     }
 
     fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.lock().fault.clone()
     }
 }
 
@@ -252,27 +278,48 @@ impl KafkaChannel {
     }
 
     /// Drops a producer that will never send again; the next put makes another.
-    async fn replace(&self, broken: &Arc<BatchProducer>) {
+    async fn replace(&self, broken: Arc<BatchProducer>) {
         let mut slot = self.producer.lock().await;
-        if slot.as_ref().is_some_and(|own| Arc::ptr_eq(own, broken)) {
+        if slot.as_ref().is_some_and(|own| Arc::ptr_eq(own, &broken)) {
             *slot = None;
+        }
+        drop(slot);
+        if let Some(last) = Arc::into_inner(broken) {
+            last.close(BROKEN_DEADLINE).await;
         }
     }
 
-    async fn consumer(&self) -> Result<BatchConsumer, ChannelError> {
+    /// The consumer, with how often the channel was closed before it.
+    async fn consumer(&self) -> Result<(BatchConsumer, u64), ChannelError> {
         let mut slot = self.consumer.lock().await;
-        if !self.lock().open {
-            return Err(ChannelError::Closed {
-                channel: Arc::clone(&self.name),
-            });
-        }
+        let closed = {
+            let shared = self.lock();
+            if let Some(fault) = &shared.fault {
+                return Err(self.failed("read from Kafka", true, fault.clone()));
+            }
+            if !shared.open {
+                return Err(ChannelError::Closed {
+                    channel: Arc::clone(&self.name),
+                });
+            }
+            shared.closed
+        };
         if let Some(consumer) = slot.as_ref() {
-            return Ok(consumer.clone());
+            return Ok((consumer.clone(), closed));
         }
         let subscription = Subscription::Topics(vec![self.config.topic.clone()]);
         let made = BatchConsumer::new(&self.consumer_config, &subscription)
             .map_err(|error| self.failed("subscribe", true, error))?;
-        Ok(slot.insert(made).clone())
+        Ok((slot.insert(made).clone(), closed))
+    }
+
+    /// The consumer has given up: until the channel is opened again, with another one, takes fail.
+    fn note_fault(&self, closed: u64, fault: String) {
+        let mut shared = self.lock();
+        if shared.closed == closed {
+            shared.waiting.clear();
+            shared.fault.get_or_insert(fault);
+        }
     }
 
     /// Appends the event's encoding and returns where it ends.
@@ -320,7 +367,12 @@ impl KafkaChannel {
     }
 
     /// Reads up to `limit` records; they wait for the next take.
-    async fn read(&self, consumer: &BatchConsumer, limit: usize) -> Result<(), ChannelError> {
+    async fn read(
+        &self,
+        consumer: &BatchConsumer,
+        closed: u64,
+        limit: usize,
+    ) -> Result<(), ChannelError> {
         let started = Instant::now();
         let parse = self.config.flume_event_format;
         let add =
@@ -328,7 +380,12 @@ impl KafkaChannel {
         let fetched = consumer
             .fetch(limit, self.config.poll_timeout.0, Reading::default(), add)
             .await
-            .map_err(|error| self.failed("read from Kafka", true, error))?;
+            .map_err(|error| {
+                if consumer.is_broken() {
+                    self.note_fault(closed, error_chain(&error));
+                }
+                self.failed("read from Kafka", true, error)
+            })?;
         self.counters.add(
             Metric::KafkaEventGetTimer,
             started.elapsed().as_millis() as u64,
@@ -336,6 +393,9 @@ impl KafkaChannel {
         let mut reading = fetched.records;
         if fetched.count > 0 {
             let mut shared = self.lock();
+            if shared.closed != closed {
+                return Ok(());
+            }
             shared.progress.read(&reading.spans);
             shared.waiting.push_back(Waiting {
                 batch: reading.builder.finish(),
@@ -356,7 +416,7 @@ impl KafkaChannel {
         Some(first)
     }
 
-    fn lease(&self, waiting: Waiting) -> Lease {
+    fn lease(&self, closed: u64, waiting: Waiting) -> Lease {
         let mut first_event = 0;
         let mut origin = Vec::with_capacity(waiting.spans.len());
         for span in &waiting.spans {
@@ -372,66 +432,17 @@ impl KafkaChannel {
         let batch = waiting.batch.clone();
         let settle = KafkaSettle {
             channel: self.this.clone(),
+            closed,
             waiting,
         };
         Lease::new(batch, origin, Box::new(settle))
     }
 }
 
-/// Collects records as events; every run of consecutive offsets of a partition is a span.
-#[derive(Default)]
-struct Reading {
-    builder: BatchBuilder,
-    spans: Vec<PartitionSpan>,
-}
-
-impl Reading {
-    fn add(&mut self, parse: bool, message: &BorrowedMessage<'_>) {
-        let value = message.payload().unwrap_or_default();
-        let decoded = if parse {
-            Some(flume_event::decode(value))
-        } else {
-            None
-        };
-        let (mut headers, body) = match &decoded {
-            Some(Ok(event)) => {
-                let mut headers = HeadersBuilder::default();
-                for (name, value) in event.headers() {
-                    headers.set(name, value);
-                }
-                (headers, event.body())
-            }
-            Some(Err(error)) => {
-                warn!(
-                    topic = message.topic(), partition = message.partition(), offset = message.offset(), %error,
-                    "record is no AvroFlumeEvent; its bytes become the body (parseAsFlumeEvent=false reads plain records)"
-                );
-                (HeadersBuilder::from(&Headers::new()), value)
-            }
-            None => (HeadersBuilder::default(), value),
-        };
-        if let Some(key) = message.key() {
-            headers.set("key", &String::from_utf8_lossy(key));
-        }
-        let set = self.builder.headers(headers.finish());
-        self.builder.push_copy(set, body);
-        let (partition, offset) = (message.partition(), message.offset());
-        match self.spans.last_mut() {
-            Some(span) if span.partition == partition && span.last + 1 == offset => {
-                span.last = offset
-            }
-            _ => self.spans.push(PartitionSpan {
-                topic: message.topic().into(),
-                partition,
-                first: offset,
-                last: offset,
-            }),
-        }
-    }
-}
-
 struct KafkaSettle {
     channel: Weak<KafkaChannel>,
+    /// How often the channel had been closed when the events were taken.
+    closed: u64,
     waiting: Waiting,
 }
 
@@ -441,7 +452,13 @@ impl Settle for KafkaSettle {
         let Some(channel) = self.channel.upgrade() else {
             return Ok(());
         };
-        let committable = channel.lock().progress.delivered(&self.waiting.spans);
+        let committable = {
+            let mut shared = channel.lock();
+            match shared.closed == self.closed {
+                true => shared.progress.delivered(&self.waiting.spans),
+                false => Vec::new(),
+            }
+        };
         channel.counters.add(
             Metric::EventTakeSuccessCount,
             self.waiting.batch.len() as u64,
@@ -457,7 +474,10 @@ impl Settle for KafkaSettle {
             started.elapsed().as_millis() as u64,
         );
         if let Err(error) = committed {
-            let error = flafka_flow::channel::error_chain(&error);
+            let error = error_chain(&error);
+            if consumer.is_broken() {
+                channel.note_fault(self.closed, error.clone());
+            }
             warn!(
                 channel = &*channel.name,
                 error, "offsets were not committed; these events may come again"
@@ -472,6 +492,9 @@ impl Settle for KafkaSettle {
         };
         channel.counters.add(Metric::RollbackCount, 1);
         let mut shared = channel.lock();
+        if shared.closed != self.closed || shared.fault.is_some() {
+            return;
+        }
         let place = shared
             .waiting
             .iter()

@@ -8,6 +8,7 @@
 mod channel;
 mod config;
 mod progress;
+mod reading;
 mod waiting;
 
 pub use channel::{KafkaChannel, KafkaChannelFactory};

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use flafka_flow::Event;
 use flafka_flow::conformance::channel::{Promises, suite};
 use flafka_flow::conformance::doubles::build_context;
 use flafka_flow::settings::{Report, Section, Settings};
+use flafka_flow::{Event, Headers};
 use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
 
@@ -79,5 +80,57 @@ async fn a_partition_header_that_is_no_number_fails_the_put() {
     }
     origins.sort_unstable();
     assert_eq!(origins, [1, 2]);
+    channel.stop().await.expect("stop");
+}
+
+/// Another process with the same `group.instance.id` took the member's place: librdkafka's client is of no use any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_gave_up_is_a_fault_until_the_channel_is_opened_again() {
+    let cluster = MockCluster::new(1).expect("mock cluster");
+    cluster.create_topic("t", 1, 1).expect("topic");
+    let more = [
+        ("kafka.consumer.group.instance.id", "one"),
+        ("kafka.consumer.session.timeout.ms", "6000"),
+        ("kafka.consumer.heartbeat.interval.ms", "100"),
+    ];
+    let channel = channel(&cluster.bootstrap_servers(), "t", &more);
+    channel.start().await.expect("start");
+    let three = ["a", "b", "c"].map(Event::new);
+    channel.put(Batch::from_events(three)).await.expect("put");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut leases = Vec::new();
+    while leases
+        .iter()
+        .map(|lease: &Lease| lease.batch().len())
+        .sum::<usize>()
+        < 3
+    {
+        assert!(Instant::now() < deadline, "nothing is read");
+        leases.push(channel.take(TakeLimit::events(2)).await.expect("take"));
+    }
+    let fenced = RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+    cluster.request_errors(RDKafkaApiKey::Heartbeat, &[fenced]);
+    while channel.fault().is_none() {
+        assert!(Instant::now() < deadline, "the fault is never shown");
+        drop(channel.take(TakeLimit::events(1)).await);
+    }
+    let fault = channel.fault().unwrap_or_default();
+    assert!(fault.contains("FencedInstanceId"), "{fault}");
+    let refused = channel.take(TakeLimit::events(1)).await.map(drop);
+    assert!(refused.is_err_and(|error| error.is_retriable() && error.chain().contains("gave up")));
+    channel.stop().await.expect("stop");
+    channel.start().await.expect("start");
+    assert_eq!(channel.fault(), None);
+    // Leases from before give nothing back and commit nothing: the new consumer reads their events itself, once.
+    leases.remove(0).commit().await.expect("delivered");
+    leases.into_iter().for_each(Lease::rollback);
+    let mut bodies = Vec::new();
+    while bodies.len() < 3 {
+        assert!(Instant::now() < deadline, "{bodies:?}");
+        let lease = channel.take(TakeLimit::events(9)).await.expect("take");
+        bodies.extend(lease.batch().iter().map(|event| event.body.to_vec()));
+        lease.commit().await.expect("commit");
+    }
+    assert_eq!(bodies, [b"a", b"b", b"c"]);
     channel.stop().await.expect("stop");
 }

@@ -24,6 +24,9 @@ use crate::escape::Renderer;
 /// How long a stop waits for records under way.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// The same for a client that gave up: nothing is under way any more.
+const BROKEN_DEADLINE: Duration = Duration::from_millis(100);
+
 /// Makes kafka sinks.
 pub struct KafkaSinkFactory;
 
@@ -126,8 +129,10 @@ impl Sink for KafkaSink {
         if let Err(error) = sent {
             lease.rollback();
             self.counters.add(Metric::RollbackCount, 1);
-            if self.producer.as_ref().is_some_and(BatchProducer::is_broken) {
-                self.producer = None;
+            if self.producer.as_ref().is_some_and(BatchProducer::is_broken)
+                && let Some(broken) = self.producer.take()
+            {
+                broken.close(BROKEN_DEADLINE).await;
             }
             return Err(error);
         }

@@ -43,7 +43,9 @@ async fn a_client_that_refuses_everything_is_replaced() {
     let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
     cluster.request_errors(RDKafkaApiKey::Produce, &[unknown]);
     channel.fill([Event::new("two")]);
-    sink.process().await.expect_err("refused");
+    let refused = sink.process().await.expect_err("refused");
+    let shown = flafka_flow::channel::error_chain(&refused);
+    assert!(shown.contains("gave up"), "{shown}");
     sink.process().await.expect("sent by another client");
     assert_eq!((channel.committed().len(), channel.remaining()), (2, 0));
     sink.stop().await.expect("stop");

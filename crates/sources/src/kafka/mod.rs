@@ -9,3 +9,6 @@ mod source;
 
 pub use config::KafkaSourceConfig;
 pub use source::{KafkaSource, KafkaSourceFactory};
+
+#[cfg(test)]
+mod tests;

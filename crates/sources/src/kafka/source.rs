@@ -91,28 +91,57 @@ pub struct KafkaSource {
 #[async_trait]
 impl PollableSource for KafkaSource {
     async fn start(&mut self, context: &SourceContext) -> Result<(), SourceError> {
-        let subscription = match &self.config.topics_regex {
-            Some(pattern) => Subscription::Pattern(pattern.clone()),
-            None => Subscription::Topics(self.config.topics.0.clone()),
-        };
-        let consumer = BatchConsumer::new(&self.client, &subscription)
-            .map_err(|error| SourceError::fatal("start", self.component.clone(), error))?;
-        self.consumer = Some(consumer);
+        self.consumer = Some(self.connect()?);
         self.counters.started(context.clock.as_ref());
         Ok(())
     }
 
     async fn process(&mut self, context: &SourceContext) -> Result<Status, SourceError> {
-        let Some(consumer) = self.consumer.clone() else {
-            return Err(SourceError::retriable(
-                "read",
-                "Kafka",
-                "the source is not started",
-            ));
+        // A client that gave up was closed: this is the next one.
+        let consumer = match &self.consumer {
+            Some(consumer) => consumer.clone(),
+            None => self.consumer.insert(self.connect()?).clone(),
         };
+        let outcome = self.one_batch(&consumer, context).await;
+        if consumer.is_broken() {
+            drop(consumer);
+            self.disconnect().await;
+        }
+        outcome
+    }
+
+    async fn stop(&mut self) {
+        self.disconnect().await;
+    }
+}
+
+impl KafkaSource {
+    fn connect(&self) -> Result<BatchConsumer, SourceError> {
+        let subscription = match &self.config.topics_regex {
+            Some(pattern) => Subscription::Pattern(pattern.clone()),
+            None => Subscription::Topics(self.config.topics.0.clone()),
+        };
+        BatchConsumer::new(&self.client, &subscription)
+            .map_err(|error| SourceError::fatal("start", self.component.clone(), error))
+    }
+
+    /// Closes the client; the next one reads again what was not committed.
+    async fn disconnect(&mut self) {
+        if let Some(consumer) = self.consumer.take() {
+            consumer.close().await;
+        }
+        self.pending = None;
+    }
+
+    /// Reads a batch, puts it, commits its offsets.
+    async fn one_batch(
+        &mut self,
+        consumer: &BatchConsumer,
+        context: &SourceContext,
+    ) -> Result<Status, SourceError> {
         let pending = match self.pending.take() {
             Some(pending) => pending,
-            None => match self.read(&consumer, context).await? {
+            None => match self.read(consumer, context).await? {
                 Some(pending) => pending,
                 None => return Ok(Status::Backoff),
             },
@@ -132,25 +161,22 @@ impl PollableSource for KafkaSource {
             Metric::KafkaCommitTimer,
             started.elapsed().as_millis() as u64,
         );
-        if let Err(error) = committed {
-            let error = flafka_flow::channel::error_chain(&error);
-            warn!(
-                source = self.component,
-                error, "offsets were not committed; these events may come again"
-            );
+        match committed {
+            Ok(()) => Ok(Status::Ready),
+            Err(error) if consumer.is_broken() => {
+                Err(SourceError::retriable("commit offsets to", "Kafka", error))
+            }
+            Err(error) => {
+                let error = flafka_flow::channel::error_chain(&error);
+                warn!(
+                    source = self.component,
+                    error, "offsets were not committed; these events may come again"
+                );
+                Ok(Status::Ready)
+            }
         }
-        Ok(Status::Ready)
     }
 
-    async fn stop(&mut self) {
-        if let Some(consumer) = self.consumer.take() {
-            consumer.close().await;
-        }
-        self.pending = None;
-    }
-}
-
-impl KafkaSource {
     async fn read(
         &mut self,
         consumer: &BatchConsumer,
