@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
@@ -15,6 +16,7 @@ use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use thiserror::Error;
 use tokio::task::JoinError;
 
+use crate::client_log::ClientLog;
 use crate::topic_pattern::{TopicPatternError, topic_pattern};
 
 /// Why a consumer call failed.
@@ -123,9 +125,18 @@ struct Assignments {
     closing: AtomicBool,
     /// Set once: a read has panicked, and the client's position is beyond what was handed out.
     panicked: AtomicBool,
+    log: ClientLog,
 }
 
-impl ClientContext for Assignments {}
+impl ClientContext for Assignments {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.log.log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.error(&error, reason);
+    }
+}
 
 impl ConsumerContext for Assignments {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -215,6 +226,7 @@ impl BatchConsumer {
             tokio::task::spawn_blocking(move || drain(&client, limit, duration, records, add));
         let fetched = fetched.await;
         let context = self.client.context();
+        context.log.show_due();
         fetched.map_err(|error| {
             context.panicked.store(error.is_panic(), Ordering::Release);
             ConsumerError::of_join(error)
@@ -495,5 +507,19 @@ mod tests {
         let second = consumer(&cluster, "one");
         assert_eq!(read_all(&second).await, ["a", "b", "c"]);
         second.close().await;
+    }
+
+    #[test]
+    fn repeated_lines_of_the_client_are_counted() {
+        let context = Assignments::default();
+        for _ in 0..5 {
+            context.log(RDKafkaLogLevel::Error, "FAIL", "b:1: refused (after 1ms)");
+            context.error(KafkaError::Canceled, "all brokers are down");
+        }
+        assert_eq!(
+            context.log.waiting(),
+            8,
+            "two kinds, the first of each is shown"
+        );
     }
 }

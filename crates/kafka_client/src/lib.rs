@@ -6,6 +6,7 @@
 //! librdkafka is what runs. [`properties`] maps one to the other and refuses what has no
 //! counterpart, with the reason.
 
+mod client_log;
 pub mod consumer;
 pub mod partition_counts;
 pub mod producer;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
@@ -16,6 +17,7 @@ use rdkafka::{ClientConfig, Message};
 use thiserror::Error;
 use tokio::sync::Notify;
 
+use crate::client_log::ClientLog;
 
 /// Why a batch was not acknowledged.
 #[derive(Debug, Clone, Error)]
@@ -138,9 +140,20 @@ impl BatchTicket {
 }
 
 /// Counts a batch's records down as the broker answers.
-struct Deliveries;
+#[derive(Default)]
+struct Deliveries {
+    log: ClientLog,
+}
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.log.log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.error(&error, reason);
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = Arc<BatchTicket>;
@@ -169,7 +182,7 @@ impl BatchProducer {
     /// When librdkafka does not accept the properties.
     pub fn new(config: &ClientConfig) -> Result<Self, ProducerError> {
         let client = config
-            .create_with_context(Deliveries)
+            .create_with_context(Deliveries::default())
             .map_err(ProducerError::Create)?;
         Ok(Self {
             client: Arc::new(client),
@@ -199,6 +212,7 @@ impl BatchProducer {
         }
         ticket.answered(None);
         let answered = ticket.wait().await;
+        self.client.context().log.show_due();
         outcome
             .and(answered)
             .map_err(|error| self.fatal().unwrap_or(error))

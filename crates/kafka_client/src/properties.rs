@@ -55,9 +55,14 @@ pub fn client_config(
     for (key, value) in defaults {
         config.set(*key, *value);
     }
+    for (key, value) in reconnect_backoff(properties) {
+        config.set(key, value.to_string());
+    }
     let mut refused = Vec::new();
     for (key, value) in properties {
         match translate(role, key, value) {
+            // Set above, both by the values of both.
+            Renamed(_) if key.starts_with(RECONNECT) && value.trim().parse::<u64>().is_ok() => {}
             Renamed(name) => drop(config.set(name, value)),
             Pairs(pairs) => {
                 for (key, value) in pairs {
@@ -76,6 +81,22 @@ pub fn client_config(
     } else {
         Err(refused)
     }
+}
+
+/// The two keys of the pause before a broker is connected to again.
+const RECONNECT: &str = "reconnect.backoff.";
+
+/// That pause and its longest, in milliseconds, as in Java: 50 doubling up to 1000 (librdkafka would wait up to ten
+/// seconds); with only the first key given it does not grow, and the longest bounds both.
+fn reconnect_backoff(properties: &BTreeMap<String, String>) -> [(&'static str, u64); 2] {
+    let given = |key: &str| properties.get(key)?.trim().parse::<u64>().ok();
+    let first = given("reconnect.backoff.ms");
+    let longest = given("reconnect.backoff.max.ms").or(first).unwrap_or(1000);
+    let first = first.unwrap_or(50).min(longest);
+    [
+        ("reconnect.backoff.ms", first),
+        ("reconnect.backoff.max.ms", longest),
+    ]
 }
 
 /// Reports what is wrong with the client properties below `prefix`, without any network.
@@ -410,6 +431,32 @@ mod tests {
             consumer.get("ssl.endpoint.identification.algorithm"),
             Some("none")
         );
+    }
+
+    #[test]
+    fn a_broker_is_connected_to_again_as_soon_as_by_the_java_client() {
+        type Given = &'static [(&'static str, &'static str)];
+        let cases: [(Given, [&str; 2]); 5] = [
+            (&[], ["50", "1000"]),
+            (&[("reconnect.backoff.ms", "200")], ["200", "200"]),
+            (&[("reconnect.backoff.max.ms", "9000")], ["50", "9000"]),
+            (&[("reconnect.backoff.max.ms", "20")], ["20", "20"]),
+            (
+                &[
+                    ("reconnect.backoff.ms", "70"),
+                    ("reconnect.backoff.max.ms", "700"),
+                ],
+                ["70", "700"],
+            ),
+        ];
+        for (given, [first, longest]) in cases {
+            for role in [Role::Producer, Role::Consumer] {
+                let made = config(role, given).expect("all can be had");
+                assert_eq!(made.get("reconnect.backoff.ms"), Some(first), "{given:?}");
+                assert_eq!(made.get("reconnect.backoff.max.ms"), Some(longest));
+                made.create_native_config().expect("librdkafka takes it");
+            }
+        }
     }
 
     #[test]
