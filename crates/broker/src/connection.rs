@@ -7,17 +7,20 @@
 //! answers before it are written, and a Produce behind one is not read past until then: a later Produce would overtake it.
 //!
 //! Invariants: at most [`MAX_PIPELINED`] requests of a connection and `queued.max.request.bytes` of all connections
-//! are held; a request that was started is finished even if the peer leaves, so that no change stops half-way; bytes
-//! that break the protocol close the connection with one logged reason.
+//! are held, of which one connection gets a quarter (or one request alone); a request that was started is finished even
+//! if the peer leaves, so that no change stops half-way; bytes that break the protocol close the connection with one
+//! logged reason.
+//!
+//! A peer cannot hold what is shared for long: a request has to arrive at [`SLOWEST`] or faster and its bytes are given
+//! back before its answer is written; a peer that takes nothing of an answer, or sends nothing of a request it began, for
+//! `flafka.socket.stall.ms` is closed and counted. A connection without a request holds no buffer.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -33,16 +36,21 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::BrokerConfig;
 use crate::context::{Advertised, HandlerContext, RequestContext};
 use crate::dispatch::{self, DispatchError, Response};
-use crate::response::write_frame;
+use crate::response::{Patient, WriteError, write_frame};
+use crate::shield::shielded;
 
 /// Requests of one connection that are read before the first of them is answered. Clients pipeline five.
 const MAX_PIPELINED: usize = 16;
 /// How much is read ahead of a known frame; larger would be copied when a large frame begins.
 const READ_AHEAD: usize = 16 * 1024;
-/// Longest pause within a frame.
-const STALL: Duration = Duration::from_secs(30);
+/// Bytes a second at which a request has to arrive, all in all: a batch of a mebibyte may take eight seconds more than
+/// `flafka.socket.stall.ms`.
+const SLOWEST: u64 = 128 * 1024;
+/// The share of `queued.max.request.bytes` that one connection gets.
+const SHARE: usize = 4;
 /// Unit of the shared byte budget; a semaphore counts in `u32`.
 pub(crate) const BUDGET_UNIT: usize = 1024;
 
@@ -57,8 +65,16 @@ pub(crate) enum Closed {
     Stopping,
     #[error("socket: {0}")]
     Socket(#[from] io::Error),
-    #[error("the peer stopped in the middle of a frame for {} s", STALL.as_secs())]
-    Stalled,
+    #[error("the peer sent nothing for {0:?} in the middle of a request")]
+    Stalled(Duration),
+    #[error("the peer had sent {received} of the {length} bytes of a request after {allowed:?}")]
+    Slow {
+        received: usize,
+        length: usize,
+        allowed: Duration,
+    },
+    #[error("the peer took nothing of an answer for {0:?}")]
+    Unread(Duration),
     #[error("{0}")]
     Frame(#[from] FrameError),
     #[error("{0}")]
@@ -88,8 +104,8 @@ impl Closed {
     pub(crate) fn is_violation(&self) -> bool {
         match self {
             Closed::Eof | Closed::Idle | Closed::Stopping | Closed::Socket(_) => false,
-            Closed::Stalled
-            | Closed::Frame(_)
+            Closed::Stalled(_) | Closed::Slow { .. } | Closed::Unread(_) => false,
+            Closed::Frame(_)
             | Closed::Header(_)
             | Closed::UnknownKey { .. }
             | Closed::UnservedVersion { .. }
@@ -97,6 +113,14 @@ impl Closed {
             | Closed::Dispatch { .. }
             | Closed::Panicked { .. } => true,
         }
+    }
+
+    /// Whether the peer was too slow to be waited for.
+    pub(crate) fn is_stall(&self) -> bool {
+        matches!(
+            self,
+            Closed::Stalled(_) | Closed::Slow { .. } | Closed::Unread(_)
+        )
     }
 }
 
@@ -110,8 +134,14 @@ struct Pending {
     is_submitted: bool,
     flexible_response: bool,
     correlation_id: i32,
-    /// Given back when the answer is written.
-    _budget: Option<OwnedSemaphorePermit>,
+    /// Given back when the work is done, however long the peer takes for the answer.
+    budget: Option<Budget>,
+}
+
+/// Room for a request, of the connection and of all of them.
+struct Budget {
+    _own: OwnedSemaphorePermit,
+    _shared: OwnedSemaphorePermit,
 }
 
 /// What a connection knows of itself.
@@ -119,10 +149,18 @@ pub(crate) struct Connection {
     pub(crate) context: HandlerContext,
     pub(crate) peer: SocketAddr,
     pub(crate) advertised: Advertised,
+    /// Room for requests of all connections together.
     pub(crate) budget: Arc<Semaphore>,
+    /// Room for this connection's requests.
+    pub(crate) share: Arc<Semaphore>,
 }
 
 impl Connection {
+    /// What [`Connection::share`] begins with.
+    pub(crate) fn share_of(config: &BrokerConfig) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(share_units(config)))
+    }
+
     /// Serves the connection until one side ends it.
     pub(crate) async fn serve(self, mut stream: TcpStream) -> Closed {
         let (mut read, mut write) = stream.split();
@@ -178,19 +216,27 @@ impl Connection {
         socket: &mut ReadHalf<'_>,
         buffer: &mut BytesMut,
         pipelined: &Pipelined,
-    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Closed> {
+    ) -> Result<(Bytes, Option<Budget>), Closed> {
+        let stall = self.context.config.socket_stall;
         while buffer.len() < PREFIX_LEN {
             buffer.reserve(READ_AHEAD);
+            match socket.try_read_buf(buffer) {
+                Ok(0) => return Err(Closed::Eof),
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(Closed::Socket(error)),
+            }
             let patience = if buffer.is_empty() {
+                // Ten thousand idle connections hold no memory.
+                *buffer = BytesMut::new();
                 self.context.config.connections_max_idle
             } else {
-                STALL
+                stall
             };
-            match timeout(patience, socket.read_buf(buffer)).await {
-                Ok(Ok(0)) => return Err(Closed::Eof),
-                Ok(Ok(_)) => {}
+            match timeout(patience, socket.readable()).await {
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(Closed::Socket(error)),
-                Err(_) if !buffer.is_empty() => return Err(Closed::Stalled),
+                Err(_) if !buffer.is_empty() => return Err(Closed::Stalled(stall)),
                 // A long poll is not idleness.
                 Err(_) if pipelined.all.load(Ordering::Relaxed) > 0 => {}
                 Err(_) => return Err(Closed::Idle),
@@ -201,17 +247,16 @@ impl Connection {
         let length = frame::frame_len(prefix, self.context.config.request_max_bytes)?;
         let budget = self.reserve_budget(length).await;
         if buffer.len() < length {
-            buffer.reserve(length - buffer.len());
-        }
-        while buffer.len() < length {
-            // Not beyond the frame: what follows it would have to be copied away from a large buffer.
-            let missing = length - buffer.len();
-            let mut limited = socket.take(missing as u64);
-            match timeout(STALL, limited.read_buf(buffer)).await {
-                Ok(Ok(0)) => return Err(Closed::Eof),
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(Closed::Socket(error)),
-                Err(_) => return Err(Closed::Stalled),
+            let allowed = stall + Duration::from_millis(length as u64 * 1000 / SLOWEST);
+            match timeout(allowed, read_rest(socket, buffer, length, stall)).await {
+                Ok(read) => read?,
+                Err(_) => {
+                    return Err(Closed::Slow {
+                        received: buffer.len(),
+                        length,
+                        allowed,
+                    });
+                }
             }
         }
         self.context
@@ -222,17 +267,25 @@ impl Connection {
     }
 
     /// Small frames are bounded by the number of connections; large ones share a budget, which one frame may exceed
-    /// alone but never together with another.
-    async fn reserve_budget(&self, length: usize) -> Option<OwnedSemaphorePermit> {
+    /// alone but never together with another. The connection's own share comes first, so that it waits for itself
+    /// before it takes from the others.
+    async fn reserve_budget(&self, length: usize) -> Option<Budget> {
         if length <= READ_AHEAD {
             return None;
         }
-        let whole = self.context.config.queued_max_request_bytes / BUDGET_UNIT;
-        let units = (length / BUDGET_UNIT + 1).min(whole);
-        Arc::clone(&self.budget)
-            .acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX))
-            .await
-            .ok()
+        let config = &self.context.config;
+        let whole = config.queued_max_request_bytes / BUDGET_UNIT;
+        let units = length / BUDGET_UNIT + 1;
+        let take = |semaphore: &Arc<Semaphore>, most: usize| {
+            let units = u32::try_from(units.min(most)).unwrap_or(u32::MAX);
+            Arc::clone(semaphore).acquire_many_owned(units)
+        };
+        let own = take(&self.share, share_units(config)).await.ok()?;
+        let shared = take(&self.budget, whole).await.ok()?;
+        Some(Budget {
+            _own: own,
+            _shared: shared,
+        })
     }
 
     /// Checks a frame and prepares its answer. A Produce is queued in the log here, once all requests before it that are
@@ -241,7 +294,7 @@ impl Connection {
     async fn begin(
         &self,
         frame: Bytes,
-        budget: Option<OwnedSemaphorePermit>,
+        budget: Option<Budget>,
         disconnected: &CancellationToken,
         pipelined: &Pipelined,
     ) -> Result<Pending, Closed> {
@@ -300,7 +353,7 @@ impl Connection {
             is_submitted,
             flexible_response: api.flexible_response_header(version),
             correlation_id: start.correlation_id,
-            _budget: budget,
+            budget,
         })
     }
 
@@ -325,6 +378,7 @@ impl Connection {
         mut receiver: mpsc::Receiver<Pending>,
         pipelined: &Pipelined,
     ) -> Option<Closed> {
+        let stall = self.context.config.socket_stall;
         while let Some(pending) = receiver.recv().await {
             let Pending {
                 work,
@@ -332,11 +386,14 @@ impl Connection {
                 is_submitted: _,
                 flexible_response,
                 correlation_id,
-                _budget,
+                budget,
             } = pending;
-            let written = match work.await {
+            let done = work.await;
+            drop(budget);
+            let written = match done {
                 Ok(Some(response)) => {
-                    write_frame(socket, correlation_id, flexible_response, response).await
+                    let mut socket = Patient::new(&mut *socket, stall);
+                    write_frame(&mut socket, correlation_id, flexible_response, response).await
                 }
                 Ok(None) => Ok(0),
                 Err(closed) => return Some(closed),
@@ -344,7 +401,12 @@ impl Connection {
             pipelined.leave(is_produce);
             match written {
                 Ok(bytes) => self.context.metrics.bytes_out.add(bytes),
-                Err(error) => return self.drain(receiver, error).await,
+                Err(WriteError::Stalled) => {
+                    return self.drain(receiver, Closed::Unread(stall)).await;
+                }
+                Err(WriteError::Io(error)) => {
+                    return self.drain(receiver, Closed::Socket(error)).await;
+                }
             }
         }
         // Ends the stream for the peer after the last answer.
@@ -352,11 +414,7 @@ impl Connection {
     }
 
     /// The peer no longer reads: finish what was started, so that no change stops half-way.
-    async fn drain(
-        &self,
-        mut receiver: mpsc::Receiver<Pending>,
-        error: io::Error,
-    ) -> Option<Closed> {
+    async fn drain(&self, mut receiver: mpsc::Receiver<Pending>, closed: Closed) -> Option<Closed> {
         receiver.close();
         while let Some(pending) = receiver.recv().await {
             if pending.is_submitted {
@@ -364,8 +422,35 @@ impl Connection {
                 drop(pending.work.await);
             }
         }
-        Some(Closed::Socket(error))
+        Some(closed)
     }
+}
+
+/// The units of a connection's share.
+fn share_units(config: &BrokerConfig) -> usize {
+    (config.queued_max_request_bytes / BUDGET_UNIT / SHARE).max(1)
+}
+
+/// Reads until `buffer` has the `length` bytes of a frame.
+async fn read_rest(
+    socket: &mut ReadHalf<'_>,
+    buffer: &mut BytesMut,
+    length: usize,
+    stall: Duration,
+) -> Result<(), Closed> {
+    buffer.reserve(length - buffer.len());
+    while buffer.len() < length {
+        // Not beyond the frame: what follows it would have to be copied away from a large buffer.
+        let missing = length - buffer.len();
+        let mut limited = socket.take(missing as u64);
+        match timeout(stall, limited.read_buf(buffer)).await {
+            Ok(Ok(0)) => return Err(Closed::Eof),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(Closed::Socket(error)),
+            Err(_) => return Err(Closed::Stalled(stall)),
+        }
+    }
+    Ok(())
 }
 
 /// How many requests were read and are not answered.
@@ -402,43 +487,6 @@ impl Pipelined {
     async fn no_others(&self) {
         while self.others.load(Ordering::Relaxed) > 0 {
             self.answered.notified().await;
-        }
-    }
-}
-
-/// Runs a request's work so that a panic in it ends one connection and not the task that serves it.
-async fn shielded<T>(
-    work: impl Future<Output = Result<T, DispatchError>> + Send,
-    key: ApiKey,
-    version: i16,
-) -> Result<T, Closed> {
-    let caught = CatchUnwind {
-        inner: Box::pin(work),
-    };
-    match caught.await {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(source)) => Err(Closed::Dispatch {
-            key,
-            version,
-            source,
-        }),
-        None => Err(Closed::Panicked { key, version }),
-    }
-}
-
-struct CatchUnwind<F> {
-    inner: Pin<Box<F>>,
-}
-
-impl<F: Future> Future for CatchUnwind<F> {
-    type Output = Option<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let inner = self.inner.as_mut();
-        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(task))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
-            Err(_) => Poll::Ready(None),
         }
     }
 }

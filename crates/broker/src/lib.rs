@@ -20,6 +20,7 @@ pub mod listener;
 pub mod metrics;
 pub(crate) mod producer_ids;
 pub(crate) mod response;
+mod shield;
 pub mod topics;
 
 pub use broker::{Broker, StartError};

@@ -98,10 +98,13 @@ impl Listener {
 
     fn admit(&self, acceptor: &Acceptor, stream: TcpStream, peer: SocketAddr) {
         let metrics = &acceptor.context.metrics;
-        let Some(place) = OpenConnections::enter(&acceptor.open, peer.ip()) else {
-            metrics.connections_refused.add(1);
-            warn!(%peer, limit = acceptor.context.config.max_connections, "refuse connection: max.connections is reached");
-            return;
+        let place = match OpenConnections::enter(&acceptor.open, peer.ip()) {
+            Ok(place) => place,
+            Err(Reached { key, limit }) => {
+                metrics.connections_refused.add(1);
+                warn!(%peer, key, limit, "refuse connection: the limit is reached");
+                return;
+            }
         };
         let advertised = match self.advertised_to(&stream) {
             Ok(advertised) => advertised,
@@ -117,13 +120,17 @@ impl Listener {
             peer,
             advertised,
             budget: Arc::clone(&acceptor.budget),
+            share: Connection::share_of(&acceptor.context.config),
         };
         let metrics = Arc::clone(metrics);
         acceptor.tasks.spawn(async move {
             metrics.connections_open.add(1);
             let closed = connection.serve(stream).await;
             metrics.connections_open.subtract(1);
-            if closed.is_violation() {
+            if closed.is_stall() {
+                metrics.connections_stalled.add(1);
+                warn!(%peer, reason = %closed, "close connection");
+            } else if closed.is_violation() {
                 metrics.protocol_violations.add(1);
                 warn!(%peer, reason = %closed, "close connection");
             } else {
@@ -188,6 +195,12 @@ pub(crate) struct Place {
     ip: IpAddr,
 }
 
+/// The limit that a connection is over.
+struct Reached {
+    key: &'static str,
+    limit: usize,
+}
+
 impl OpenConnections {
     pub(crate) fn new(config: &BrokerConfig) -> Arc<OpenConnections> {
         Arc::new(OpenConnections {
@@ -197,18 +210,23 @@ impl OpenConnections {
         })
     }
 
-    fn enter(connections: &Arc<OpenConnections>, ip: IpAddr) -> Option<Place> {
+    fn enter(connections: &Arc<OpenConnections>, ip: IpAddr) -> Result<Place, Reached> {
         let mut open = connections
             .open
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let here = open.by_ip.get(&ip).copied().unwrap_or(0);
-        if open.all >= connections.limit || here >= connections.limit_per_ip {
-            return None;
+        for (key, count, limit) in [
+            ("max.connections", open.all, connections.limit),
+            ("max.connections.per.ip", here, connections.limit_per_ip),
+        ] {
+            if count >= limit {
+                return Err(Reached { key, limit });
+            }
         }
         open.all += 1;
         open.by_ip.insert(ip, here + 1);
-        Some(Place {
+        Ok(Place {
             connections: Arc::clone(connections),
             ip,
         })

@@ -38,6 +38,9 @@ pub struct BrokerMetrics {
     pub connections_refused: Counter,
     /// Connections open now.
     pub connections_open: Counter,
+    /// Connections closed because the peer stopped in the middle of a request, sent it too slowly, or took nothing of an
+    /// answer.
+    pub connections_stalled: Counter,
     /// Connections closed for breaking the protocol.
     pub protocol_violations: Counter,
     /// Bytes of request frames.
@@ -63,6 +66,7 @@ impl Default for BrokerMetrics {
             connections_accepted: Counter::default(),
             connections_refused: Counter::default(),
             connections_open: Counter::default(),
+            connections_stalled: Counter::default(),
             protocol_violations: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),

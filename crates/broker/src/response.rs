@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flafka_log_store::FileRange;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::dispatch::{Piece, Response};
 
@@ -26,16 +27,49 @@ const CACHED: Duration = Duration::from_micros(300);
 /// Bodies up to this long are copied behind the header instead of being gathered.
 const SMALL_BODY: usize = 1024;
 
+/// Why a response was not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// The peer took nothing for as long as it may.
+    #[error("the peer takes nothing")]
+    Stalled,
+    /// The socket's error, or that of reading records.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A socket that is given up when its peer takes nothing for `stall`. Time in which there is nothing to write does not
+/// count.
+pub(crate) struct Patient<W> {
+    socket: W,
+    stall: Duration,
+}
+
+impl<W: AsyncWrite + Unpin> Patient<W> {
+    pub(crate) fn new(socket: W, stall: Duration) -> Self {
+        Patient { socket, stall }
+    }
+
+    async fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, WriteError> {
+        match timeout(self.stall, self.socket.write_vectored(slices)).await {
+            Ok(Ok(0)) => Err(WriteError::Io(io::ErrorKind::WriteZero.into())),
+            Ok(written) => Ok(written?),
+            Err(_) => Err(WriteError::Stalled),
+        }
+    }
+}
+
 /// Writes one response frame and returns its length in bytes.
 ///
 /// # Errors
-/// The socket's, or that of reading records; nothing more can be written to the socket then.
+/// When the peer takes nothing, or with the error of the socket or of reading records; nothing more can be written to
+/// the socket then.
 pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
-    socket: &mut W,
+    socket: &mut Patient<W>,
     correlation_id: i32,
     flexible_header: bool,
     response: Response,
-) -> io::Result<u64> {
+) -> Result<u64, WriteError> {
     let header_len = if flexible_header { 5 } else { 4 };
     let length = header_len + response.pieces.iter().map(Piece::length).sum::<usize>();
     let prefix = i32::try_from(length)
@@ -50,7 +84,7 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
         && only.len() <= SMALL_BODY
     {
         head.extend_from_slice(only);
-        socket.write_all(&head).await?;
+        write_gathered(socket, &mut [], &head).await?;
         return Ok(4 + length as u64);
     }
     let mut waiting = vec![head.freeze()];
@@ -70,12 +104,12 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
 /// Writes what waits and then the records, step by step. A step is read in place while the reads before it came from
 /// the page cache, else on a blocking thread: the hop there costs as much as the read of a cached step.
 async fn write_records<W: AsyncWrite + Unpin>(
-    socket: &mut W,
+    socket: &mut Patient<W>,
     waiting: &mut Vec<Bytes>,
     step: &mut Vec<u8>,
     range: &FileRange,
     is_recent: bool,
-) -> io::Result<()> {
+) -> Result<(), WriteError> {
     let mut is_cached = is_recent;
     let mut done = 0;
     while done < range.length {
@@ -134,10 +168,10 @@ fn read_exact(range: &FileRange, mut buffer: &mut [u8], mut position: u64) -> io
 
 /// Writes all of `pieces`, then `tail`, with as few system calls as it takes.
 async fn write_gathered<W: AsyncWrite + Unpin>(
-    socket: &mut W,
+    socket: &mut Patient<W>,
     pieces: &mut [Bytes],
     mut tail: &[u8],
-) -> io::Result<()> {
+) -> Result<(), WriteError> {
     let mut first = 0;
     loop {
         while pieces.get(first).is_some_and(Bytes::is_empty) {
@@ -157,9 +191,6 @@ async fn write_gathered<W: AsyncWrite + Unpin>(
             used += 1;
         }
         let mut written = socket.write_vectored(&slices[..used]).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
         while written > 0 {
             match pieces.get_mut(first) {
                 Some(piece) => {
@@ -188,8 +219,9 @@ mod tests {
 
     async fn written(flexible: bool, pieces: Vec<Piece>) -> Vec<u8> {
         // A pipe far smaller than the frame, so that every write is cut somewhere.
-        let (mut near, mut far) = tokio::io::duplex(7);
+        let (near, mut far) = tokio::io::duplex(7);
         let writing = async move {
+            let mut near = Patient::new(near, Duration::from_secs(60));
             write_frame(&mut near, 5, flexible, Response { pieces })
                 .await
                 .unwrap()
@@ -210,6 +242,43 @@ mod tests {
         assert_eq!(bytes[..4], (body.len() as i32 + 5).to_be_bytes());
         assert_eq!(bytes[4..9], [0, 0, 0, 5, 0]);
         assert_eq!(&bytes[9..], &body[..]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_something_now_and_then_is_waited_for_one_that_takes_nothing_is_not()
+    {
+        const STALL: Duration = Duration::from_secs(30);
+        for (bytes_taken, finishes) in [(100, true), (40, false)] {
+            let (near, mut far) = tokio::io::duplex(7);
+            let writing = async move {
+                let body = Bytes::from(vec![1; 80]);
+                let pieces = vec![Piece::Bytes(body)];
+                write_frame(
+                    &mut Patient::new(near, STALL),
+                    5,
+                    false,
+                    Response { pieces },
+                )
+                .await
+            };
+            let reading = async move {
+                let mut taken = 0;
+                let mut buffer = [0; 7];
+                while taken < bytes_taken {
+                    tokio::time::sleep(STALL / 2).await;
+                    match far.read(&mut buffer).await.unwrap() {
+                        0 => break,
+                        read => taken += read,
+                    }
+                }
+                far
+            };
+            let (written, _far) = tokio::join!(writing, reading);
+            match written {
+                Ok(length) => assert!(finishes && length == 88),
+                Err(error) => assert!(!finishes && matches!(error, WriteError::Stalled)),
+            }
+        }
     }
 
     #[tokio::test]

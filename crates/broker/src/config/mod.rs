@@ -75,6 +75,8 @@ pub struct BrokerConfig {
     pub max_connections_per_ip: usize,
     /// `connections.max.idle.ms`. Default 10 minutes.
     pub connections_max_idle: Duration,
+    /// `flafka.socket.stall.ms`: longest pause of a peer within a request or an answer. Default 30 s.
+    pub socket_stall: Duration,
     /// `socket.listen.backlog.size`. Default 50.
     pub listen_backlog: u32,
     /// `socket.send.buffer.bytes`: -1 leaves it to the system. Default -1.
@@ -195,6 +197,7 @@ impl Default for BrokerConfig {
             max_connections: 1_000,
             max_connections_per_ip: usize::MAX,
             connections_max_idle: Duration::from_secs(600),
+            socket_stall: Duration::from_secs(30),
             listen_backlog: 50,
             send_buffer_bytes: None,
             receive_buffer_bytes: None,

@@ -355,6 +355,14 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "flafka.socket.stall.ms",
+        default: "30000",
+        value_type: ValueType::Long,
+        doc: "A client that sends nothing of a request it began, or takes nothing of an answer, for so many milliseconds \
+              is closed; so is one that sends a request at less than 128 KiB/s on top of that time.",
+        apply: |config, text| millis(text, 1).map(|value| config.socket_stall = value),
+    },
+    Setting {
         key: "socket.listen.backlog.size",
         default: "50",
         value_type: ValueType::Int,

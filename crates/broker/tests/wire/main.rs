@@ -12,4 +12,5 @@ mod groups;
 mod hostile;
 mod produce;
 mod restart;
+mod slow;
 mod support;

@@ -186,6 +186,11 @@ fn broker_metrics(broker: &BrokerMetrics) -> Vec<Extra> {
             "Connections refused over a limit.",
             &broker.connections_refused,
         ),
+        count(
+            "flafka_broker_connections_stalled_total",
+            "Connections closed because the client stopped sending or reading.",
+            &broker.connections_stalled,
+        ),
         single(
             "flafka_broker_connections",
             "Connections open now.",

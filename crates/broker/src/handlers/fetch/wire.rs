@@ -169,6 +169,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use bytes::Bytes;
     use flafka_log_store::{Fs, OpenMode, Position, RealFs};
@@ -176,7 +177,7 @@ mod tests {
     use kafka_protocol::protocol::{Decodable, StrBytes};
 
     use super::*;
-    use crate::response::write_frame;
+    use crate::response::{Patient, write_frame};
 
     #[tokio::test]
     async fn every_version_decodes_with_the_generated_structs() {
@@ -205,7 +206,8 @@ mod tests {
                 ],
             }];
             let mut frame = Vec::new();
-            write_frame(&mut frame, 0, false, encode(version, 0, topics))
+            let mut socket = Patient::new(&mut frame, Duration::from_secs(60));
+            write_frame(&mut socket, 0, false, encode(version, 0, topics))
                 .await
                 .unwrap();
             let mut body = Bytes::from(frame).slice(8..);
