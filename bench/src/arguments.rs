@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::channel::Load;
 
 /// Measures the release binary on this machine and prints one table.
 #[derive(Debug, Clone, Parser)]
@@ -10,10 +12,12 @@ use clap::{Parser, ValueEnum};
     name = "dev bench",
     bin_name = "./dev bench",
     max_term_width = 100,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:
   ./dev bench                                the whole table, about four minutes
   ./dev bench --quick                        the same with little data, to see that it works
   ./dev bench --only tail-file --runs 5      one measurement
+  ./dev bench --only flume-channel           on request only: channel, flume-channel, backlog
   ./dev bench --out bench/results            keep the table as bench/results/<date>-<revision>.md
 
 How to read the table: bench/README.md."
@@ -57,6 +61,17 @@ pub(crate) struct Arguments {
         default_value = "target/release/flafka"
     )]
     pub(crate) binary: PathBuf,
+    /// What the tool starts itself with
+    #[command(subcommand)]
+    pub(crate) load: Option<Inner>,
+}
+
+/// Processes of its own.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Inner {
+    /// Loads a file channel and writes what came of it
+    #[command(hide = true)]
+    Load(Load),
 }
 
 /// Which durabilities to measure.

@@ -6,7 +6,7 @@ use crate::agent::{Channel, Sink};
 use crate::arguments::{Arguments, Durabilities};
 use crate::sample::{Durability, Row, Sample};
 use crate::workplace::{Workplace, say};
-use crate::{http, limits, tail, topic};
+use crate::{channel, http, limits, tail, topic};
 
 /// Measures one run of a case.
 type Measure = fn(&Workplace, &Arguments, Durability) -> Result<Vec<Sample>>;
@@ -17,6 +17,8 @@ pub(crate) struct Case {
     name: &'static str,
     /// Whether a log is involved, so that durability matters.
     durable: bool,
+    /// Whether it is measured only when it is named: it needs Java, or much time.
+    on_request: bool,
     measure: Measure,
 }
 
@@ -25,6 +27,7 @@ const CASES: &[Case] = &[
     Case {
         name: "tail-null",
         durable: false,
+        on_request: false,
         measure: |workplace, arguments, _| {
             Ok(vec![tail::run(
                 workplace,
@@ -37,6 +40,7 @@ const CASES: &[Case] = &[
     Case {
         name: "tail-memory",
         durable: false,
+        on_request: false,
         measure: |workplace, arguments, _| {
             Ok(vec![tail::run(
                 workplace,
@@ -49,6 +53,7 @@ const CASES: &[Case] = &[
     Case {
         name: "tail-file",
         durable: true,
+        on_request: false,
         measure: |workplace, arguments, durability| {
             let channel = Channel::File(durability);
             Ok(vec![tail::run(
@@ -62,6 +67,7 @@ const CASES: &[Case] = &[
     Case {
         name: "http-file",
         durable: true,
+        on_request: false,
         measure: |workplace, arguments, durability| {
             Ok(vec![http::run(workplace, arguments, durability)?])
         },
@@ -69,6 +75,7 @@ const CASES: &[Case] = &[
     Case {
         name: "topic-200",
         durable: true,
+        on_request: false,
         measure: |workplace, arguments, durability| {
             topic::run(workplace, arguments, durability, 200)
         },
@@ -76,13 +83,33 @@ const CASES: &[Case] = &[
     Case {
         name: "topic-1024",
         durable: true,
+        on_request: false,
         measure: |workplace, arguments, durability| {
             topic::run(workplace, arguments, durability, 1024)
         },
     },
     Case {
+        name: "channel",
+        durable: true,
+        on_request: true,
+        measure: channel::alone,
+    },
+    Case {
+        name: "flume-channel",
+        durable: false,
+        on_request: true,
+        measure: |workplace, arguments, _| channel::beside_flume(workplace, arguments),
+    },
+    Case {
+        name: "backlog",
+        durable: false,
+        on_request: true,
+        measure: |workplace, arguments, _| channel::backlog(workplace, arguments),
+    },
+    Case {
         name: "limits",
         durable: false,
+        on_request: false,
         measure: |workplace, _, _| limits::run(workplace),
     },
 ];
@@ -95,8 +122,9 @@ pub(crate) fn chosen(arguments: &Arguments) -> Result<Vec<(&'static Case, Durabi
             bail!("--only {name}: the measurements are {}", names.join(", "));
         }
     }
-    let wanted = |case: &&Case| {
-        arguments.only.is_empty() || arguments.only.iter().any(|name| name == case.name)
+    let wanted = |case: &&Case| match arguments.only.is_empty() {
+        true => !case.on_request,
+        false => arguments.only.iter().any(|name| name == case.name),
     };
     let durabilities: &[Durability] = match arguments.durability {
         Durabilities::Fsync => &[Durability::Fsync],

@@ -45,7 +45,8 @@ fn limit(name: String, operations: u64, bytes: u64, wall: Duration) -> Sample {
     }
 }
 
-fn synced_writes(path: &Path, name: String, size: usize) -> Result<Sample> {
+/// Appends blocks to a new file, with a sync after each.
+pub(crate) fn synced_writes(path: &Path, name: String, size: usize) -> Result<Sample> {
     let mut file = File::create_new(path)?;
     let block = vec![b'x'; size];
     let mut waits = Vec::new();

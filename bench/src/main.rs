@@ -10,6 +10,7 @@
 mod agent;
 mod arguments;
 mod cases;
+mod channel;
 mod http;
 mod input;
 mod limits;
@@ -26,12 +27,20 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Inner};
 use crate::workplace::{Workplace, say};
 
+/// The product's allocator: `load` measures the product's memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match watched(arguments) {
+    let mut arguments = Arguments::parse();
+    let ended = match arguments.load.take() {
+        Some(Inner::Load(load)) => load.run(),
+        None => watched(arguments),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("bench: {error:#}"));

@@ -28,16 +28,23 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `binary` with `arguments`; its output goes to the file `log`.
     pub(crate) fn start(binary: &Path, arguments: &[String], log: &Path) -> Result<Self> {
-        let output = File::create(log).context("make the log of the process")?;
-        let child = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary)
-            .args(arguments)
+            .args(arguments);
+        Self::command(command, log).with_context(|| format!("start {}", binary.display()))
+    }
+
+    /// Starts a command that dies with this thread; its output goes to the file `log`.
+    pub(crate) fn command(mut command: Command, log: &Path) -> Result<Self> {
+        let output = File::create(log).context("make the log of the process")?;
+        let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .with_context(|| format!("start {}", binary.display()))?;
+            .context("start the process")?;
         Ok(Self {
             child,
             log: log.to_owned(),
@@ -52,17 +59,20 @@ impl Process {
         }
     }
 
+    /// Waits until it has ended by itself, without an error.
+    pub(crate) fn finish(mut self, deadline: Instant) -> Result<()> {
+        let status = wait(deadline, "the process does not end", || {
+            Ok(self.child.try_wait()?)
+        })?;
+        if !status.success() {
+            bail!("the process ended, {status}:\n{}", self.last_lines());
+        }
+        Ok(())
+    }
+
     /// What it has used so far.
     pub(crate) fn cost(&self) -> Result<Cost> {
-        let folder = format!("/proc/{}", self.child.id());
-        let stat = std::fs::read_to_string(format!("{folder}/stat")).context("read its times")?;
-        let status =
-            std::fs::read_to_string(format!("{folder}/status")).context("read its memory")?;
-        let ticks = rustix::param::clock_ticks_per_second() as f64;
-        Ok(Cost {
-            cpu_seconds: cpu_ticks(&stat).context("its times are not as expected")? / ticks,
-            peak_bytes: peak_bytes(&status).context("its memory is not as expected")?,
-        })
+        cost_of(&self.child.id().to_string())
     }
 
     /// Asks it to stop and waits for the end.
@@ -89,6 +99,27 @@ impl Process {
     }
 }
 
+/// What this process has used so far.
+pub(crate) fn own_cost() -> Result<Cost> {
+    cost_of("self")
+}
+
+fn cost_of(process: &str) -> Result<Cost> {
+    let folder = format!("/proc/{process}");
+    let stat = std::fs::read_to_string(format!("{folder}/stat")).context("read its times")?;
+    let status = std::fs::read_to_string(format!("{folder}/status")).context("read its memory")?;
+    let ticks = cpu_ticks(&stat).context("its times are not as expected")?;
+    Ok(Cost {
+        cpu_seconds: ticks_to_seconds(ticks),
+        peak_bytes: peak_bytes(&status).context("its memory is not as expected")?,
+    })
+}
+
+/// The kernel counts processor time in ticks.
+pub(crate) fn ticks_to_seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // The usual failure is that it has ended already.
@@ -99,11 +130,11 @@ impl Drop for Process {
 }
 
 /// User and system time, in ticks.
-fn cpu_ticks(stat: &str) -> Option<f64> {
+fn cpu_ticks(stat: &str) -> Option<u64> {
     // The name in parentheses may hold blanks.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let user: f64 = fields.next()?.parse().ok()?;
-    let system: f64 = fields.next()?.parse().ok()?;
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)
 }
 
@@ -122,7 +153,7 @@ mod tests {
     #[test]
     fn times_and_memory_are_read_from_proc() {
         let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0";
-        assert_eq!(cpu_ticks(stat), Some(300.0));
+        assert_eq!(cpu_ticks(stat), Some(300));
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n";
         assert_eq!(peak_bytes(status), Some(2 << 20));
     }

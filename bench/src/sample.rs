@@ -52,6 +52,13 @@ pub(crate) struct Cost {
     pub(crate) peak_bytes: u64,
 }
 
+impl Cost {
+    /// The processor time in the kernel's ticks.
+    pub(crate) fn ticks(self) -> u64 {
+        (self.cpu_seconds * rustix::param::clock_ticks_per_second() as f64).round() as u64
+    }
+}
+
 /// One measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {

@@ -4,6 +4,7 @@
 //! same monitoring properties.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -47,4 +48,15 @@ pub fn flume_agent(name: &str, conf: &Path, monitoring_port: u16, log: &Path) ->
         .arg(conf)
         .arg("--no-reload-conf");
     Process::start(&format!("Apache Flume agent {name}"), command, log)
+}
+
+/// The command that runs the single-file Java program `source` of this workspace with Flume's jars, ready to be started.
+///
+/// # Errors
+/// Java or Maven is missing, or the jars cannot be fetched.
+pub fn flume_program(source: &Path, options: &[&str], arguments: &[&str]) -> Result<Command> {
+    let log4j = workspace::real("flume/log4j2.xml");
+    let mut command = java(&maven::jars("flume")?, &log4j, options)?;
+    command.arg(workspace::root().join(source)).args(arguments);
+    Ok(command)
 }

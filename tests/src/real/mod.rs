@@ -12,7 +12,7 @@ mod kcat;
 mod maven;
 mod python;
 
-pub use flume::{flume_agent, prepare_flume};
+pub use flume::{flume_agent, flume_program, prepare_flume};
 pub use java::JavaTool;
 pub use kafka::apache_kafka;
 pub use kcat::kcat;
