@@ -92,12 +92,28 @@ pub(crate) fn whole_batch(
     let Ok(header) = BatchHeader::parse(bytes) else {
         return Ok(None);
     };
-    if header.total_len() as u64 > end - position {
+    if header.total_len() as u64 > end.saturating_sub(position) {
         return Ok(None);
     }
     let batch = window.exact(position, header.total_len())?;
     let good = batch.is_some_and(|batch| records::verify(batch).is_ok());
     Ok(good.then_some(header))
+}
+
+/// The base offset lies outside a batch's checksum. Where it is not the one that comes next (compaction leaves holes, so
+/// does damage), the batch behind it must agree.
+pub(crate) fn jump_is_sound(
+    window: &mut Window<'_>,
+    position: u64,
+    header: &BatchHeader,
+    end: u64,
+    end_offset: i64,
+) -> io::Result<bool> {
+    if header.last_offset() >= end_offset {
+        return Ok(false);
+    }
+    let behind = whole_batch(window, position + header.total_len() as u64, end)?;
+    Ok(behind.is_none_or(|behind| behind.base_offset > header.last_offset()))
 }
 
 /// Name of the copy of damaged bytes.

@@ -45,6 +45,7 @@ mod read;
 mod recovery;
 mod replay;
 mod retention;
+mod salvage;
 mod segment;
 mod settings;
 #[doc(hidden)]
@@ -52,6 +53,7 @@ pub mod sim_fs;
 mod stream;
 mod tables;
 mod tail;
+mod tail_walk;
 mod threads;
 mod window;
 mod writer;

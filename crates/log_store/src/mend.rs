@@ -24,7 +24,7 @@ use crate::journal::frame::{APPEND_PREFIX_BYTES, FrameKind, Record};
 use crate::journal::scan;
 use crate::op::StreamId;
 use crate::segment::{self, Segment};
-use crate::tail::TailWalk;
+use crate::tail_walk::TailWalk;
 use crate::window::Window;
 use crate::writer::StreamWriter;
 

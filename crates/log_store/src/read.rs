@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytes::Bytes;
 use flafka_kafka_wire::records::{self, BatchError, BatchHeader};
 
-use crate::damage::{Damage, resync, whole_batch};
+use crate::damage::{Damage, jump_is_sound, resync, whole_batch};
 use crate::error::{IoFault, ReadError};
 use crate::fs::{File, Fs};
 use crate::op::{Offset, Position};
@@ -280,7 +280,15 @@ impl StreamReader<'_> {
             let mut window = Window::new(&*file, length);
             while position < length {
                 let good = whole_batch(&mut window, position, length).map_err(fault)?;
-                if let Some(header) = good.filter(|header| header.base_offset >= least) {
+                let sound = match &good {
+                    Some(header) if header.base_offset > least => {
+                        let end = segment.end_offset();
+                        jump_is_sound(&mut window, position, header, length, end).map_err(fault)?
+                    }
+                    Some(header) => header.base_offset == least,
+                    None => false,
+                };
+                if let Some(header) = good.filter(|_| sound) {
                     if header.last_offset() >= offset.0 {
                         return Ok(hole_before(hole, &segment, position, offset, &header));
                     }

@@ -7,8 +7,9 @@
 //! 4. make the journal's end firm: rewrite and sync the frames that nobody has proved durable, wipe what follows
 //! 5. a fresh journal file, the next leader epoch, and a checkpoint if something journaled was cut
 //!
-//! Invariant: acknowledged data is never cut. What is damaged stops the start with file, position and what to do, and
-//! nothing has been changed by then.
+//! Invariant: acknowledged data is never cut. What of it is damaged is copied aside, reported and skipped: the log starts
+//! with the rest (faults.md §3.2 rule 3), and a checkpoint makes that final, so that the next start finds nothing new.
+//! Only a directory without any good node file or checkpoint stops the start, with file and what to do.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use crate::assemble::build;
 use crate::checkpoint::{self, Snapshot};
 use crate::clock::Clock;
+use crate::damage::Damage;
 use crate::engine::{CHECKPOINT_DIR, Engine, JOURNAL_DIR, LOG_DIR};
 use crate::error::{CommitError, IoFault, OpenError};
 use crate::fs::{File, Fs, Lock, LockError, OpenMode, create_durably};
@@ -33,6 +35,8 @@ use crate::stream::{self};
 use crate::tail::TailCheck;
 
 const LOCK_FILE: &str = "LOCK";
+/// In a directory that no stream belongs to, and that is kept because of damage.
+const KEPT_MARK: &str = "kept-because-of-damage";
 /// A start that finds more journal files than this writes a checkpoint at once, so that they cannot pile up.
 const MAX_JOURNAL_FILES: usize = 2;
 
@@ -53,7 +57,11 @@ pub struct RecoveryReport {
     pub checked_bytes: u64,
     /// What was cut, one entry for each file.
     pub cuts: Vec<Cut>,
-    /// Segment files that belong nowhere and were renamed to `.stray`.
+    /// Damage to what was acknowledged, in the part that a start reads: skipped, with a copy kept. Damage elsewhere shows
+    /// when it is read ([`crate::Log::set_aside`]).
+    pub damages: Vec<Damage>,
+    /// Segment files that belong nowhere and were renamed to `.stray`, and directories of streams that only damaged
+    /// journal frames knew.
     pub set_aside: Vec<PathBuf>,
 }
 
@@ -119,10 +127,14 @@ pub(crate) fn open(
         first_lsn,
         &mut |frame| replay.apply(frame),
     )?;
+    for mut damage in scan.damages.iter().cloned() {
+        damage.keep_and_tell(&*fs);
+        report.damages.push(damage);
+    }
     report.frames = scan.frames;
     report.dropped_frames = scan.dropped_frames;
     report.clean = was_clean && scan.frames == 0 && scan.dropped_frames == 0;
-    let cut = restore_streams(
+    let mut cut = restore_streams(
         &*fs,
         &*clock,
         &options,
@@ -131,6 +143,7 @@ pub(crate) fn open(
         &mut replay,
         &mut report,
     )?;
+    cut |= !report.damages.is_empty();
     firm_up(&scan)?;
     let journal = next_journal(&fs, &options, &dirs, &scan, &sequences, spare)?;
     node.epoch = node.epoch.saturating_add(1);
@@ -140,6 +153,9 @@ pub(crate) fn open(
     let mut engine = build(options, fs, clock, lock, node, replay, journal)?;
     engine.covered = covered;
     engine.changed = report.frames > 0 || cut;
+    for damage in &report.damages {
+        engine.shared.counts.add_damage(damage);
+    }
     engine.retire(old);
     if cut || many {
         engine.checkpoint_here(false).map_err(|error| match error {
@@ -248,11 +264,14 @@ fn restore_streams(
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
     for name in &existing {
-        let id = stream::parse_dir_name(name);
-        if id.is_some_and(|id| !replay.streams.contains_key(&id)) {
-            let dir = dirs.log.join(name);
-            remove_dir(fs, &dir).map_err(IoFault::of("remove deleted stream", &dir))?;
+        let Some(id) = stream::parse_dir_name(name) else {
+            continue;
+        };
+        if !replay.streams.contains_key(&id) {
+            remove_or_keep(fs, &dirs.log.join(name), !scan.damages.is_empty(), report)?;
         }
+        // A kept directory's id is not given again.
+        replay.next_stream_id = replay.next_stream_id.max(id.0.saturating_add(1));
     }
     let mut made = false;
     for (id, stream) in &replay.streams {
@@ -277,11 +296,35 @@ fn restore_streams(
             dir: &dir,
             now_ms: clock.now_ms(),
             max_producers: options.max_producers,
+            journal_damaged: !scan.damages.is_empty(),
             report,
         };
         cut |= check.run(stream)?;
     }
     Ok(cut)
+}
+
+/// A deleted stream's directory goes. When journal frames are damaged it may be a stream whose creation they told: then
+/// it stays, for whoever wants to look.
+fn remove_or_keep(
+    fs: &dyn Fs,
+    dir: &Path,
+    damaged: bool,
+    report: &mut RecoveryReport,
+) -> Result<(), OpenError> {
+    let names = fs
+        .list(dir)
+        .map_err(IoFault::of("list deleted stream", dir))?;
+    if names.iter().any(|name| name == KEPT_MARK) {
+        return Ok(());
+    }
+    if damaged && !names.is_empty() {
+        let mark = dir.join(KEPT_MARK);
+        create_durably(fs, dir, KEPT_MARK).map_err(IoFault::of("mark directory", &mark))?;
+        report.set_aside.push(dir.to_path_buf());
+        return Ok(());
+    }
+    Ok(remove_dir(fs, dir).map_err(IoFault::of("remove deleted stream", dir))?)
 }
 
 fn redo(
@@ -399,11 +442,16 @@ fn next_journal(
     let fault = |action| IoFault::of(action, &dirs.journal);
     let needed: Vec<u64> = scan.files.iter().map(|file| file.sequence).collect();
     let last = needed.last().copied().unwrap_or(0);
-    let void: Vec<String> = sequences
-        .iter()
-        .filter(|sequence| **sequence > last)
-        .map(|sequence| files::file_name(*sequence))
-        .collect();
+    let mut void = Vec::new();
+    for sequence in sequences.iter().filter(|sequence| **sequence > last) {
+        let name = files::file_name(*sequence);
+        if let Err(OpenError::Corrupt { path, .. }) = files::open(&**fs, &dirs.journal, *sequence) {
+            let aside = path.with_extension("damaged");
+            fs.rename(&path, &aside).map_err(fault("set aside"))?;
+        } else {
+            void.push(name);
+        }
+    }
     crate::fs::remove_durably(&**fs, &dirs.journal, &void).map_err(fault("remove journal"))?;
     let file: JournalFile = files::create(
         &**fs,

@@ -1,7 +1,8 @@
 //! From a checkpoint and the journal behind it to the state of the last moment that was journaled.
 //!
-//! Frames carry on exactly where the state stands; one that does not is corruption, because every cut of weak data is
-//! followed by a checkpoint. Redo is only noted here and done when it is known which segments still live.
+//! Frames carry on exactly where the state stands, because every cut of weak data is followed by a checkpoint. Behind
+//! damage in the journal they need not: what is missing of a segment is looked for in its file ([`crate::tail`]), a frame
+//! that fits nowhere is left out, and a directory that nobody knows is kept. Redo is only noted here and done when it is known which segments still live.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,23 @@ pub(crate) struct ReplaySegment {
     pub(crate) promised: u64,
     /// What the journal refers to behind the checkpoint, ascending.
     pub(crate) refs: Vec<Reference>,
+    /// The frames that said how far it goes are damaged: it goes as far as its file has good batches before `end`.
+    pub(crate) open_end: bool,
+}
+
+impl ReplaySegment {
+    pub(crate) fn new(base: i64) -> Self {
+        ReplaySegment {
+            base,
+            end: base,
+            length: 0,
+            max_timestamp: i64::MIN,
+            durable: 0,
+            promised: 0,
+            refs: Vec::new(),
+            open_end: false,
+        }
+    }
 }
 
 /// Batches that the journal only refers to.
@@ -81,6 +99,8 @@ pub(crate) struct Replay {
     pub(crate) streams: BTreeMap<StreamId, ReplayStream>,
     pub(crate) next_stream_id: u32,
     pub(crate) redo: Vec<Redo>,
+    /// Frames behind damage that fit nowhere.
+    pub(crate) left_out: u64,
 }
 
 impl From<StreamSnapshot> for ReplayStream {
@@ -93,6 +113,7 @@ impl From<StreamSnapshot> for ReplayStream {
             durable: segment.length,
             promised: segment.length,
             refs: Vec::new(),
+            open_end: false,
         };
         ReplayStream {
             name: stream.name,
@@ -120,16 +141,27 @@ impl Replay {
                 .collect(),
             next_stream_id: snapshot.next_stream_id,
             redo: Vec::new(),
+            left_out: 0,
         }
     }
 
     /// Applies a frame of a whole group.
     pub(crate) fn apply(&mut self, frame: &ScannedFrame) -> Result<(), OpenError> {
-        self.try_apply(frame).map_err(|what| OpenError::Corrupt {
-            path: self.journal_dir.join(files::file_name(frame.sequence)),
-            position: frame.payload_at,
-            what: format!("journal frame {}: {what}", frame.header.lsn),
-        })
+        let applied = self.try_apply(frame);
+        let path = || self.journal_dir.join(files::file_name(frame.sequence));
+        match applied {
+            Err(what) if frame.behind_damage => {
+                let (lsn, path) = (frame.header.lsn, path());
+                tracing::error!(path = %path.display(), lsn, what, "a journal frame behind damage fits nowhere");
+                self.left_out += 1;
+                Ok(())
+            }
+            applied => applied.map_err(|what| OpenError::Corrupt {
+                path: path(),
+                position: frame.payload_at,
+                what: format!("journal frame {}: {what}", frame.header.lsn),
+            }),
+        }
     }
 
     fn try_apply(&mut self, frame: &ScannedFrame) -> Result<(), String> {
@@ -164,8 +196,11 @@ impl Replay {
                 ..
             } => {
                 let length = u64::from(header.length) - APPEND_PREFIX_BYTES as u64;
-                self.stream(id)?
-                    .grow(segment, position, length, next_offset, true, None)?;
+                let stream = self.stream(id)?;
+                if frame.behind_damage {
+                    stream.bridge(segment, position);
+                }
+                stream.grow(segment, position, length, next_offset, true, None)?;
                 self.redo.push(Redo {
                     file: frame.file,
                     at: frame.payload_at + APPEND_PREFIX_BYTES as u64,
@@ -183,7 +218,11 @@ impl Replay {
                 batches_crc,
             } => {
                 let promised = !header.weak;
-                self.stream(id)?.grow(
+                let stream = self.stream(id)?;
+                if frame.behind_damage {
+                    stream.bridge(segment, position);
+                }
+                stream.grow(
                     segment,
                     position,
                     length,
@@ -225,6 +264,29 @@ impl Replay {
 }
 
 impl ReplayStream {
+    /// Fills in what damaged frames must have said for one that appends at `position` of `segment`: the bytes before it
+    /// were acknowledged. How far the segment before goes only its file can say.
+    fn bridge(&mut self, segment: i64, position: u64) {
+        let known = self.segments.last().map_or(-1, |last| last.base);
+        if segment > known && segment >= self.end {
+            if let Some(last) = self.segments.last_mut().filter(|_| segment > self.end) {
+                last.open_end = true;
+                last.end = segment;
+            }
+            self.end = segment;
+            if position > 0 {
+                self.segments.push(ReplaySegment::new(segment));
+            }
+        }
+        if let Some(last) = self.segments.last_mut()
+            && last.base == segment
+            && position > last.length
+        {
+            last.length = position;
+            last.promised = position;
+        }
+    }
+
     fn grow(
         &mut self,
         segment: i64,
@@ -250,15 +312,7 @@ impl ReplayStream {
                         self.end
                     ));
                 }
-                self.segments.push(ReplaySegment {
-                    base: segment,
-                    end: segment,
-                    length: 0,
-                    max_timestamp: i64::MIN,
-                    durable: 0,
-                    promised: 0,
-                    refs: Vec::new(),
-                });
+                self.segments.push(ReplaySegment::new(segment));
             }
         }
         if next_offset <= self.end {

@@ -7,17 +7,20 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flafka_kafka_wire::records::{self, BatchHeader, HEADER_LEN};
+use flafka_kafka_wire::records::BatchHeader;
 
 use crate::codec::Crc;
+use crate::damage::{Damage, resync};
 use crate::error::{IoFault, OpenError};
 use crate::fs::{File, Fs, OpenMode, remove_durably};
 use crate::mend::is_leftover;
+use crate::op::{Offset, Position};
 use crate::producers::Producers;
 use crate::recovery::{Cut, RecoveryReport};
 use crate::replay::{ReplaySegment, ReplayStream};
 use crate::segment;
 use crate::stream::StreamView;
+use crate::tail_walk::TailWalk;
 use crate::window::Window;
 
 /// How a start looks at a stream.
@@ -27,6 +30,8 @@ pub(crate) struct TailCheck<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) now_ms: i64,
     pub(crate) max_producers: usize,
+    /// Frames of the journal are missing: files may hold more than it says.
+    pub(crate) journal_damaged: bool,
     pub(crate) report: &'a mut RecoveryReport,
 }
 
@@ -41,6 +46,9 @@ impl TailCheck<'_> {
             .into_iter()
             .map(|name| name.to_string_lossy().into_owned())
             .collect();
+        if self.journal_damaged {
+            self.adopt(stream, &names)?;
+        }
         self.learn_from_freed(stream)?;
         let cut = self.check_segments(stream, &names)?;
         self.remove_strays(stream, &names)?;
@@ -64,7 +72,7 @@ impl TailCheck<'_> {
                 .length()
                 .map_err(IoFault::of("measure segment", &path))?;
             let walked = self.walk(stream, &segment, &*file, &path, found)?;
-            if walked.length < segment.length {
+            if walked.length < segment.length || !walked.damages.is_empty() {
                 stream.producers = Producers::default();
             }
         }
@@ -77,14 +85,16 @@ impl TailCheck<'_> {
         names: &BTreeSet<String>,
     ) -> Result<bool, OpenError> {
         let count = stream.segments.len();
+        let damages = self.report.damages.len();
         for at in 0..count {
             let segment = stream.segments[at].clone();
             let name = segment::file_name(segment.base);
             let path = self.dir.join(&name);
-            let tail = segment.length > segment.durable || at + 1 == count;
-            let good = if !names.contains(&name) {
-                self.missing(&segment, &path)?;
+            let tail = segment.length > segment.durable || at + 1 == count || segment.open_end;
+            let good = if !names.contains(&name) && segment.promised == 0 {
                 (segment.base, 0, i64::MIN)
+            } else if !names.contains(&name) {
+                self.missing(&segment, &path, &name)?
             } else if tail {
                 self.check_tail(stream, &segment, &path)?
             } else {
@@ -93,6 +103,10 @@ impl TailCheck<'_> {
             let (end, length, max_timestamp) = good;
             let known = &mut stream.segments[at];
             known.max_timestamp = known.max_timestamp.max(max_timestamp);
+            if segment.open_end {
+                known.length = length;
+                continue;
+            }
             if length < segment.length {
                 known.end = end;
                 known.length = length;
@@ -106,21 +120,8 @@ impl TailCheck<'_> {
                 return Ok(true);
             }
         }
-        Ok(false)
-    }
-
-    fn missing(&self, segment: &ReplaySegment, path: &Path) -> Result<(), OpenError> {
-        if segment.promised == 0 {
-            return Ok(());
-        }
-        Err(OpenError::Corrupt {
-            path: path.to_path_buf(),
-            position: 0,
-            what: format!(
-                "the segment is missing, {} bytes are promised",
-                segment.promised
-            ),
-        })
+        // What is damaged is told once: the next start begins behind it.
+        Ok(self.report.damages.len() > damages)
     }
 
     /// Reads the batches behind the checkpoint. Returns end offset, length and highest timestamp of what is good.
@@ -138,28 +139,54 @@ impl TailCheck<'_> {
             .length()
             .map_err(IoFault::of("measure segment", path))?;
         if found < segment.durable {
-            return Err(OpenError::Corrupt {
+            self.fill(&*file, path, segment.durable)?;
+            self.damaged(Damage {
                 path: path.to_path_buf(),
-                position: found,
+                position: Position(found),
+                bytes: segment.durable - found,
+                first: Offset(segment.base),
+                next: Offset(start_offset(stream, segment)),
                 what: format!(
                     "the segment ends here, {} bytes are promised",
                     segment.durable
                 ),
+                kept: None,
             });
         }
+        let found = found.max(segment.durable);
+        let mut whole = segment.clone();
+        if segment.open_end {
+            whole.length = whole.length.max(found);
+        }
+        let segment = &whole;
         let Walked {
             end,
             length,
             max_timestamp,
-            bad,
+            mut damages,
         } = self.walk(stream, segment, &*file, path, found)?;
         self.report.checked_bytes += length - segment.durable;
-        if length < segment.promised {
-            return Err(OpenError::Corrupt {
+        if segment.open_end && end < segment.end {
+            damages.push(Damage {
                 path: path.to_path_buf(),
-                position: length,
-                what: bad.unwrap_or_else(|| "batches are missing".to_string()),
+                position: Position(length),
+                bytes: found - length,
+                first: Offset(end),
+                next: Offset(segment.end),
+                what: "batches are missing that damaged journal frames spoke of".to_string(),
+                kept: None,
             });
+        }
+        if !damages.is_empty() {
+            self.pass_damages(stream, damages, &*file, path)?;
+            if found < length {
+                self.fill(&*file, path, length)?;
+            }
+        }
+        let found = found.max(length);
+        if segment.open_end {
+            self.cut(&*file, path, found, length, length)?;
+            return Ok((segment.end, length, max_timestamp));
         }
         if length == segment.length && end != segment.end {
             return Err(OpenError::Corrupt {
@@ -202,30 +229,59 @@ impl TailCheck<'_> {
         // Batches of a reference count only when all of them are right.
         let mut pending: Vec<BatchHeader> = Vec::new();
         let mut crc = Crc::new();
-        let mut bad = None;
-        while walk.position < segment.length && bad.is_none() {
-            let at = walk.position;
-            match walk.next().map_err(IoFault::of("read segment", path))? {
-                Err(what) => bad = Some(what),
-                Ok(header) => match next {
-                    Some(reference) if at >= reference.start => {
-                        crc.add(&header.crc.to_be_bytes());
-                        pending.push(header);
-                        if walk.position < reference.end {
-                            continue;
-                        }
-                        if walk.position > reference.end || crc.value() != reference.batches_crc {
-                            bad = Some(OTHER_BATCHES.to_string());
-                            continue;
-                        }
+        let mut damages = Vec::new();
+        while walk.position < segment.length {
+            let (at, offset) = (walk.position, walk.offset);
+            let step = walk.next().map_err(IoFault::of("read segment", path))?;
+            let (from, from_offset, what, behind) = match (step, next) {
+                (Err(what), _) => (at, offset, what, at + 1),
+                (Ok(header), Some(reference)) if at >= reference.start => {
+                    crc.add(&header.crc.to_be_bytes());
+                    pending.push(header);
+                    if walk.position < reference.end {
+                        continue;
+                    }
+                    if walk.position == reference.end && crc.value() == reference.batches_crc {
                         for header in pending.drain(..) {
                             note(stream, &header, self.now_ms, self.max_producers);
                         }
                         crc = Crc::new();
                         next = references.next();
+                        continue;
                     }
-                    _ => note(stream, &header, self.now_ms, self.max_producers),
-                },
+                    let what = OTHER_BATCHES.to_string();
+                    (reference.start, reference.start_offset, what, reference.end)
+                }
+                (Ok(header), _) => {
+                    note(stream, &header, self.now_ms, self.max_producers);
+                    continue;
+                }
+            };
+            if from >= segment.promised {
+                break;
+            }
+            // Before the durable point: damage. The next good batch carries on.
+            let end = found.min(segment.length);
+            let good = resync(file, behind, end, from_offset, segment.end)
+                .map_err(IoFault::of("read segment", path))?;
+            (walk.position, walk.offset) = match good {
+                Some((position, header)) => (position, header.base_offset),
+                None => (segment.length, segment.end),
+            };
+            damages.push(Damage {
+                path: path.to_path_buf(),
+                position: Position(from),
+                bytes: walk.position - from,
+                first: Offset(from_offset),
+                next: Offset(walk.offset),
+                what,
+                kept: None,
+            });
+            // Of a reference that is damaged the rest is taken as it is, each batch by its own checksum.
+            pending.clear();
+            crc = Crc::new();
+            while next.is_some_and(|reference| reference.start < walk.position) {
+                next = references.next();
             }
         }
         let (mut end, mut length) = (walk.offset, walk.position);
@@ -236,7 +292,7 @@ impl TailCheck<'_> {
             end,
             length,
             max_timestamp: walk.max_timestamp,
-            bad,
+            damages,
         })
     }
 
@@ -340,15 +396,15 @@ fn rewrite(file: &dyn File, mut position: u64, end: u64) -> std::io::Result<()> 
     Ok(())
 }
 
-const OTHER_BATCHES: &str = "these are not the batches that the journal refers to";
+pub(crate) const OTHER_BATCHES: &str = "these are not the batches that the journal refers to";
 
 /// How far a segment is good.
 struct Walked {
     end: i64,
     length: u64,
     max_timestamp: i64,
-    /// What ended it.
-    bad: Option<String>,
+    /// What of it is damaged.
+    damages: Vec<Damage>,
 }
 
 /// The offset at a segment's durable position.
@@ -371,44 +427,6 @@ fn note(stream: &mut ReplayStream, header: &BatchHeader, now_ms: i64, max_produc
         header.partition_leader_epoch,
         crate::op::Offset(header.base_offset),
     );
-}
-
-/// Walks whole batches, each checked, with offsets that carry on from one to the next.
-pub(crate) struct TailWalk<'a> {
-    pub(crate) window: Window<'a>,
-    pub(crate) position: u64,
-    /// The offset that comes next.
-    pub(crate) offset: i64,
-    pub(crate) max_timestamp: i64,
-}
-
-impl TailWalk<'_> {
-    /// The next batch, or what is wrong with it.
-    pub(crate) fn next(&mut self) -> std::io::Result<Result<BatchHeader, String>> {
-        let Some(bytes) = self.window.exact(self.position, HEADER_LEN)? else {
-            return Ok(Err("the file ends inside a record batch".to_string()));
-        };
-        let header = match BatchHeader::parse(bytes) {
-            Ok(header) => header,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let Some(batch) = self.window.exact(self.position, header.total_len())? else {
-            return Ok(Err("the file ends inside a record batch".to_string()));
-        };
-        if let Err(error) = records::verify(batch) {
-            return Ok(Err(error.to_string()));
-        }
-        if header.base_offset != self.offset {
-            let (found, wanted) = (header.base_offset, self.offset);
-            return Ok(Err(format!(
-                "base offset {found} where {wanted} comes next"
-            )));
-        }
-        self.position += header.total_len() as u64;
-        self.offset = header.last_offset() + 1;
-        self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
-        Ok(Ok(header))
-    }
 }
 
 /// A segment file that is ready for the writer: opened, with its index.

@@ -440,6 +440,13 @@ impl Shared {
 
     /// Gives room back for delivered events.
     pub(super) fn free(&self, events: usize) {
+        self.give_up(events);
+        self.counters
+            .add(Metric::EventTakeSuccessCount, events as u64);
+    }
+
+    /// Gives room back for events that are gone.
+    pub(super) fn give_up(&self, events: usize) {
         let over = self
             .over
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |over| {
@@ -448,7 +455,5 @@ impl Shared {
         let over = over.unwrap_or(0);
         self.room.add_permits(events.saturating_sub(over));
         self.counters.shift(Metric::ChannelSize, -(events as i64));
-        self.counters
-            .add(Metric::EventTakeSuccessCount, events as u64);
     }
 }

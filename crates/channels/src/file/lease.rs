@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use flafka_flow::Batch;
 use flafka_flow::channel::{ChannelError, Lease, OriginRun, Settle, error_chain};
 use flafka_flow::counters::Metric;
+use flafka_kafka_wire::records;
 use flafka_log_store::{Offset, Op};
 use tracing::warn;
 
@@ -40,7 +42,12 @@ impl<'s> Claim<'s> {
         let reading = tokio::task::spawn_blocking(
             move || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
                 let plan = log.read(stream, Offset(first), READ_BYTES, true)?;
-                Ok(decode(plan.read_to_bytes()?, first, last)?)
+                let bytes = plan.read_to_bytes()?;
+                match decode(bytes.clone(), first, last) {
+                    Ok((batch, next)) if batch.len() as i64 == next - first => Ok((batch, next)),
+                    // Damage, or offsets that are missing: what lies before it is delivered first.
+                    _ => Ok(decode(sound_front(bytes, first), first, last)?),
+                }
             },
         );
         let read = match reading.await {
@@ -48,14 +55,10 @@ impl<'s> Claim<'s> {
             Err(error) => Err(error.into()),
         };
         let shared = self.shared;
-        let (batch, next) = read.map_err(|error| {
-            shared.counters.add(Metric::EventTakeErrorCount, 1);
-            shared.failed("read the log", true, error)
-        })?;
-        if batch.is_empty() {
-            let what = format!("offsets {first} to {last} are missing in the log");
-            return Err(shared.failed("read the log", false, what));
-        }
+        let (batch, next) = match read {
+            Ok((batch, next)) if !batch.is_empty() => (batch, next),
+            nothing => return self.skip_damage(first, last, nothing.err()).await,
+        };
         let mut runs = shared.runs_of(self.open)?;
         self.run = None;
         if next <= last {
@@ -73,6 +76,67 @@ impl<'s> Claim<'s> {
         });
         Ok(())
     }
+
+    /// The front of the run cannot be read: if the log confirms that, the offsets are marked as done, so that what lies
+    /// behind them is not held up. The log keeps a copy of the bytes, and counts and logs it.
+    async fn skip_damage(
+        mut self,
+        first: i64,
+        last: i64,
+        error: Option<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Result<(), ChannelError> {
+        let (shared, open) = (self.shared, self.open);
+        shared.counters.add(Metric::EventTakeErrorCount, 1);
+        let failed = |error| shared.failed("read the log", true, error);
+        let damage = open.log.set_aside(open.stream, Offset(first)).await;
+        let Some(damage) = damage.map_err(|error| failed(error.into()))? else {
+            let missing = || format!("offset {first} was not there for a moment").into();
+            return Err(failed(error.unwrap_or_else(missing)));
+        };
+        let skipped_to = last.min(damage.next.0 - 1);
+        let ack = Op::Ack {
+            stream: open.stream,
+            first: Offset(first),
+            last: Offset(skipped_to),
+        };
+        let marked = open.log.commit(vec![ack]).await;
+        marked.map_err(|error| shared.failed("mark damaged events", true, error))?;
+        let mut runs = shared.runs_of(open)?;
+        self.run = None;
+        if skipped_to < last {
+            runs.put_back(Run {
+                first: skipped_to + 1,
+                last,
+                batch: None,
+            });
+        }
+        let events = usize::try_from(skipped_to - first + 1).unwrap_or(0);
+        shared.give_up(events);
+        drop(runs);
+        warn!(
+            channel = &*shared.name,
+            events,
+            first,
+            last = skipped_to,
+            path = %damage.path.display(),
+            "damaged events were skipped"
+        );
+        Ok(())
+    }
+}
+
+/// The whole, good batches at the front, as far as their offsets carry on from `first`.
+fn sound_front(bytes: Bytes, first: i64) -> Bytes {
+    let (mut end, mut next) = (0, first);
+    for batch in records::batches(&bytes) {
+        let Ok((header, batch)) = batch else { break };
+        if header.base_offset > next || records::verify(batch).is_err() {
+            break;
+        }
+        next = next.max(header.last_offset() + 1);
+        end += batch.len();
+    }
+    bytes.slice(..end)
 }
 
 impl Drop for Claim<'_> {

@@ -262,3 +262,59 @@ async fn after_a_failed_sync_it_opens_again_and_old_leases_change_nothing() {
     assert!(matches!(full, Err(ChannelError::Full { .. })));
     channel.stop().await.expect("stop");
 }
+
+/// Damage to stored events costs those events: the ones behind them are delivered, now and after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_events_do_not_hold_up_the_rest() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let options = [("flafka.cacheBytes", "0")];
+    let first = channel(root.path(), &options);
+    first.start().await.expect("start");
+    for number in 0..4 {
+        let events = numbers(number * 10..number * 10 + 10);
+        first.put(events).await.expect("put");
+    }
+    first.stop().await.expect("stop");
+    let segment = find(root.path(), ".log");
+    let mut bytes = std::fs::read(&segment).expect("segment");
+    // The numbers of the first batch have one digit, those of the others two.
+    let rest = (bytes.len() - 10) / 4;
+    for batch in [1, 2] {
+        bytes[batch * rest + rest / 2] ^= 1;
+    }
+    std::fs::write(&segment, bytes).expect("write");
+
+    let second = channel(root.path(), &options);
+    second.start().await.expect("start");
+    let mut found = Vec::new();
+    while second.counters().get(Metric::ChannelSize) > 0 {
+        let lease = second.take(TakeLimit::events(7)).await.expect("take");
+        found.extend(to_numbers(lease.batch()));
+        lease.commit().await.expect("commit");
+    }
+    assert_eq!(found, (0..10).chain(30..40).collect::<Vec<_>>());
+    second.put(numbers(40..50)).await.expect("put");
+    second.stop().await.expect("stop");
+    let third = channel(root.path(), &options);
+    third.start().await.expect("start");
+    let lease = third.take(TakeLimit::events(100)).await.expect("take");
+    assert_eq!(to_numbers(lease.batch()), (40..50).collect::<Vec<_>>());
+    drop(lease);
+    third.stop().await.expect("stop");
+}
+
+/// The only file below `dir` whose name ends so.
+fn find(dir: &Path, end: &str) -> std::path::PathBuf {
+    let mut waiting = vec![dir.to_path_buf()];
+    while let Some(dir) = waiting.pop() {
+        for entry in std::fs::read_dir(dir).expect("list") {
+            let path = entry.expect("entry").path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.to_string_lossy().ends_with(end) {
+                return path;
+            }
+        }
+    }
+    panic!("no file ends with {end}");
+}

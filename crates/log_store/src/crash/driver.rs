@@ -21,6 +21,7 @@ use crate::op::{AppendStamp, Offset, Op, OpOutcome, StreamId, Table};
 use crate::prepare::prepare;
 use crate::queue::{CommitRequest, Control, Reply};
 use crate::read::StreamReader;
+use crate::recovery::RecoveryReport;
 use crate::settings::{Durability, LogOptions, StreamSettings};
 use crate::sim_fs::{Dice, SimFs};
 
@@ -40,6 +41,12 @@ fn options() -> LogOptions {
 pub(super) fn recover(fs: &SimFs) -> Result<Engine, OpenError> {
     let clock = Arc::new(ManualClock::new(1_000_000));
     Engine::open(options(), Arc::new(fs.clone()), clock).map(|(engine, _)| engine)
+}
+
+/// The same, with what the start has found.
+pub(super) fn recover_and_tell(fs: &SimFs) -> Result<(Engine, RecoveryReport), OpenError> {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    Engine::open(options(), Arc::new(fs.clone()), clock)
 }
 
 type Answer = Result<Vec<OpOutcome>, CommitError>;
@@ -686,8 +693,30 @@ fn blocking(mut receiver: oneshot::Receiver<Answer>) -> Answer {
     receiver.try_recv().expect("every group is answered")
 }
 
+/// What can be seen of a damaged log, and how many offsets it says are lost.
+pub(super) fn observe_past_damage(engine: &mut Engine, context: &str) -> (Model, i64) {
+    let mut skipped = 0;
+    let mut pass = |engine: &Engine, stream, from| {
+        let damage = engine.set_aside(stream, Offset(from)).unwrap();
+        let damage = damage.unwrap_or_else(|| panic!("{context}: nothing is wrong at {from}"));
+        assert!(damage.next.0 > from, "{context}: {damage:?}");
+        skipped += damage.next.0 - from;
+        Some(damage.next.0)
+    };
+    let found = observe_with(engine, &mut pass).unwrap_or_else(|e| panic!("{context}: {e}"));
+    (found, skipped)
+}
+
 /// Everything that a user of the log could see.
 pub(super) fn observe(engine: &mut Engine) -> Result<Model, ReadError> {
+    observe_with(engine, &mut |_, _, _| None)
+}
+
+/// The same; `pass` is asked where to go on when something cannot be read.
+fn observe_with(
+    engine: &mut Engine,
+    pass: &mut dyn FnMut(&Engine, StreamId, i64) -> Option<i64>,
+) -> Result<Model, ReadError> {
     let shared = engine.shared();
     let mut model = Model::default();
     for (table, key, value) in shared.tables.read().unwrap().entries() {
@@ -730,14 +759,36 @@ pub(super) fn observe(engine: &mut Engine) -> Result<Model, ReadError> {
                     stream.holes = true;
                     continue;
                 }
-                plan => plan?,
+                Err(error) => match pass(engine, state.id, from) {
+                    Some(next) => {
+                        from = next;
+                        continue;
+                    }
+                    None => return Err(error),
+                },
+                Ok(plan) => plan,
             };
+            let before = from;
             let bytes = plan
                 .read_to_bytes()
                 .map_err(IoFault::of("read segment", &state.dir))?;
             for batch in records::batches(&bytes) {
-                let (header, bytes) = batch.map_err(|source| corrupt(&state.dir, source))?;
-                records::verify(bytes).map_err(|source| corrupt(&state.dir, source))?;
+                let good = batch.and_then(|(header, bytes)| {
+                    records::verify(bytes)?;
+                    Ok(header)
+                });
+                let header = match good {
+                    Ok(header) if header.base_offset <= from => header,
+                    _ if from > before => break,
+                    bad => match (pass(engine, state.id, from), bad) {
+                        (Some(next), _) => {
+                            from = next;
+                            break;
+                        }
+                        (None, Err(source)) => return Err(corrupt(&state.dir, source)),
+                        (None, Ok(header)) => header,
+                    },
+                };
                 stream
                     .batches
                     .push((header.base_offset, header.record_count, header.crc));

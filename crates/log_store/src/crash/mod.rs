@@ -7,10 +7,11 @@
 mod driver;
 mod model;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use self::driver::{Driver, check, recover};
 use crate::error::OpenError;
+use crate::journal::frame::{FrameHeader, FrameKind, frame_bytes};
 use crate::sim_fs::{Dice, Failure, Plan, SimFs};
 
 /// The seeds to run: `default` of them unless the environment says otherwise.
@@ -151,7 +152,7 @@ fn any_call_of_a_start_may_fail() {
 
 /// F5: the newest file of each kind is cut at every byte.
 #[test]
-fn a_file_cut_at_any_byte_is_a_torn_tail_or_refused() {
+fn a_file_cut_at_any_byte_is_a_torn_tail_or_named() {
     let (fs, allowed) = small_log();
     for path in fs.files() {
         let whole = fs.content(&path).unwrap();
@@ -163,6 +164,7 @@ fn a_file_cut_at_any_byte_is_a_torn_tail_or_refused() {
                 &damaged,
                 &allowed,
                 &format!("{} cut at {length}", path.display()),
+                must_start(&path, length),
             );
         }
     }
@@ -193,6 +195,7 @@ fn a_flipped_bit_is_noticed_or_harmless() {
                 &damaged,
                 &allowed,
                 &format!("{} bit {bit} of byte {at}", path.display()),
+                must_start(&path, at),
             );
         }
     }
@@ -206,8 +209,17 @@ fn small_log() -> (SimFs, Vec<model::Model>) {
     (driver.fs.killed(), allowed)
 }
 
-/// Damage may stop the start, or make reads fail, or cost data of a torn tail: but what is read was written.
-fn judge_damage(fs: &SimFs, allowed: &[model::Model], context: &str) {
+/// Damage to stored data and to frames of the journal never stops a start; to the files that tell what there is, it may.
+fn must_start(path: &Path, at: usize) -> bool {
+    match path.extension().and_then(|end| end.to_str()) {
+        Some("log" | "oix" | "tix") => true,
+        Some("jnl") => at >= 4096,
+        _ => false,
+    }
+}
+
+/// Damage may make reads fail, or cost data of a torn tail: but what is read was written.
+fn judge_damage(fs: &SimFs, allowed: &[model::Model], context: &str, must_start: bool) {
     match recover(fs) {
         Ok(mut engine) => {
             let newest = allowed.last().unwrap();
@@ -219,46 +231,130 @@ fn judge_damage(fs: &SimFs, allowed: &[model::Model], context: &str) {
             OpenError::Corrupt { .. }
             | OpenError::UnknownVersion { .. }
             | OpenError::NodeFileMissing { .. },
-        ) => {}
+        ) if !must_start => {}
         Err(error) => panic!("{context}: {error}"),
     }
 }
 
-/// The rule that separates a torn tail from corruption, on a journal of our own making.
+/// The rule that separates a torn tail from corruption, on a journal of our own making: whichever synced frame is damaged,
+/// the log starts, says so, and has everything that this frame did not tell. What an append has lost in the journal is
+/// still in its segment.
 #[test]
-fn damage_in_synced_frames_stops_the_start_and_changes_nothing() {
+fn damage_in_a_synced_frame_costs_at_most_what_it_said() {
     let mut driver = Driver::new(11, SimFs::new(11));
     // Without any checkpoint all frames count.
     for _ in 0..12 {
         driver.round();
     }
     let fs = driver.fs.killed();
-    let used = |path: &PathBuf| {
-        let bytes = fs.content(path).unwrap();
-        bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0)
-    };
-    let journals = fs.files().into_iter();
-    let fullest = journals
-        .filter(|path| path.extension().is_some_and(|end| end == "jnl"))
-        .max_by_key(used)
-        .unwrap();
-    let mut bytes = fs.content(&fullest).unwrap();
-    let used = used(&fullest);
-    assert!(used > 4096 + 2000, "the history is too short: {used}");
-    bytes[4096 + 40] ^= 1;
-    let damaged = fs.killed();
-    damaged.damage(&fullest, bytes);
-    let contents = || {
-        let files = damaged.files().into_iter();
-        let ours = files.filter(|path| path.extension().is_some_and(|end| end != "tmp"));
-        ours.map(|path| (damaged.content(&path), path))
-            .collect::<Vec<_>>()
-    };
-    let before = contents();
-    let error = recover(&damaged).map(|_| ()).unwrap_err();
+    let newest = driver.model.clone();
+    let (mut appends, mut others) = (0, 0);
+    for (path, at, header) in frames(&fs) {
+        let mut bytes = fs.content(&path).unwrap();
+        bytes[at + 20] ^= 1;
+        let damaged = fs.killed();
+        damaged.damage(&path, bytes);
+        let context = format!("{} {at}: {header:?}", path.display());
+        let (mut engine, report) =
+            driver::recover_and_tell(&damaged).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let found = driver::observe(&mut engine).unwrap_or_else(|e| panic!("{context}: {e}"));
+        let synced = frames(&fs)
+            .iter()
+            .any(|(.., later)| later.durable_lsn >= header.lsn);
+        assert_eq!(synced, !report.damages.is_empty(), "{context}: {report:?}");
+        if !synced {
+            continue;
+        }
+        newest.contains(&found, &context);
+        let kept = report.damages[0]
+            .kept
+            .as_ref()
+            .unwrap_or_else(|| panic!("{context}: {report:?}"));
+        assert!(damaged.content(kept).is_some(), "{context}");
+        if header.kind == FrameKind::Append as u8 {
+            appends += 1;
+            assert!(
+                newest.matches(&found, true),
+                "{context}: {found:#?}\n{newest:#?}"
+            );
+        } else {
+            others += 1;
+        }
+        // Once is enough: the next start finds nothing, and the same log.
+        drop(engine);
+        let (mut engine, report) = driver::recover_and_tell(&damaged.killed()).unwrap();
+        assert!(report.damages.is_empty(), "{context}: {report:?}");
+        let again = driver::observe(&mut engine).unwrap();
+        assert!(found.matches(&again, true), "{context}");
+    }
     assert!(
-        matches!(&error, OpenError::Corrupt { position: 4096, .. }),
-        "{error}"
+        appends > 3 && others > 3,
+        "{appends} appends, {others} others"
     );
-    assert_eq!(before, contents());
+}
+
+/// All frames that have been written, with their places.
+fn frames(fs: &SimFs) -> Vec<(PathBuf, usize, FrameHeader)> {
+    let mut all = Vec::new();
+    for path in fs.files() {
+        if path.extension().is_none_or(|end| end != "jnl") {
+            continue;
+        }
+        let bytes = fs.content(&path).unwrap();
+        let mut at = 4096;
+        while let Some(header) = bytes[at..].first_chunk().and_then(FrameHeader::decode) {
+            all.push((path.clone(), at, header));
+            at += frame_bytes(u64::from(header.length)) as usize;
+        }
+    }
+    all
+}
+
+/// Batches before the durable point are damaged one by one, in a log that was stopped and in one that crashed: it starts,
+/// says which offsets are lost, gives all others, and goes on.
+#[test]
+fn damage_in_a_segment_costs_only_the_damaged_batches() {
+    let mut driver = Driver::new(5, SimFs::new(5));
+    for _ in 0..25 {
+        driver.round();
+    }
+    let fs = driver.fs.killed();
+    let newest = driver.model.clone();
+    let mut dice = Dice::new(5);
+    let mut lost = 0;
+    for path in fs.files() {
+        // Weak data that no checkpoint covers is a torn tail from the first bad byte on.
+        let weak = path.to_string_lossy().contains("weak");
+        if weak || path.extension().is_none_or(|end| end != "log") {
+            continue;
+        }
+        let bytes = fs.content(&path).unwrap();
+        for _ in 0..8.min(bytes.len()) {
+            let damaged = fs.killed();
+            let at = dice.below(bytes.len() as u64) as usize;
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << dice.below(8);
+            damaged.damage(&path, flipped);
+            let context = format!("{} byte {at}", path.display());
+            let mut engine = recover(&damaged).unwrap_or_else(|e| panic!("{context}: {e}"));
+            let (found, skipped) = driver::observe_past_damage(&mut engine, &context);
+            newest.contains(&found, &context);
+            for (name, stream) in &newest.streams {
+                let there = &found.streams[name];
+                assert_eq!(
+                    (there.log_start, there.end),
+                    (stream.log_start, stream.end),
+                    "{context}"
+                );
+                let missing = stream.batches.len() - there.batches.len();
+                assert!(
+                    missing <= 1,
+                    "{context}: {missing} batches of {name} are missing"
+                );
+                lost += missing;
+            }
+            assert_eq!(skipped > 0, newest.batches() > found.batches(), "{context}");
+        }
+    }
+    assert!(lost > 3, "only {lost} batches were hit");
 }

@@ -129,6 +129,14 @@ impl ModelStream {
 }
 
 impl Model {
+    /// Batches of all streams.
+    pub(crate) fn batches(&self) -> usize {
+        self.streams
+            .values()
+            .map(|stream| stream.batches.len())
+            .sum()
+    }
+
     /// Whether a recovered log may be this one; with `exact`, weak streams too must be whole.
     pub(crate) fn matches(&self, found: &Model, exact: bool) -> bool {
         self.tables == found.tables

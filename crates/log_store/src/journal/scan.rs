@@ -1,19 +1,21 @@
 //! Reads the journal at start: every whole group behind the checkpoint, and a verdict on where it ends.
 //!
 //! The first bad frame is the end if nobody claims otherwise. A later valid frame whose durable LSN reaches the bad one
-//! says that it had been synced: then it is corruption, and the log does not start (reference §4.3). Truncating there,
-//! as "stop at the first bad checksum" would, drops acknowledged data.
+//! says that it had been synced: then it is damage to what was acknowledged (reference §4.3). Truncating there, as "stop
+//! at the first bad checksum" would, drops acknowledged data; so the damaged bytes are noted and the scan goes on with
+//! the next valid frame. Frames behind damage are marked ([`ScannedFrame::behind_damage`]): they need not fit what was
+//! read before. A group of which frames are missing counts as far as it is there, since it was acknowledged as a whole;
+//! behind the last frame that anybody claims to be durable only whole groups count.
 
 use std::path::Path;
 
-use crate::error::{IoFault, OpenError};
+use crate::damage::Damage;
+use crate::error::OpenError;
 use crate::fs::Fs;
 use crate::journal::files::{self, FRAMES_AT, JournalFile};
-use crate::journal::frame::{
-    APPEND_PREFIX_BYTES, FRAME_ALIGN, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, FrameKind,
-    frame_bytes, verify,
-};
-use crate::window::Window;
+use crate::journal::frame::{FRAME_ALIGN, FRAME_HEADER_BYTES, FrameHeader, frame_bytes};
+use crate::journal::frames::{Frames, find_magic};
+use crate::op::{Offset, Position};
 
 /// A frame of a whole group. Of an `Append` only the fixed part of the payload is kept: its batches stay in the file.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub(crate) struct ScannedFrame {
     /// Where the payload starts.
     pub(crate) payload_at: u64,
     pub(crate) payload: Vec<u8>,
+    /// Frames before it are missing.
+    pub(crate) behind_damage: bool,
 }
 
 /// What the scan found.
@@ -43,6 +47,8 @@ pub(crate) struct Scan {
     pub(crate) frames: u64,
     /// Bytes behind the end that look like frames.
     pub(crate) dropped_frames: u64,
+    /// Bytes in between that are damaged.
+    pub(crate) damages: Vec<Damage>,
 }
 
 struct Scanner<'a> {
@@ -54,6 +60,21 @@ struct Scanner<'a> {
     claimed: u64,
     /// Start of each frame not known durable yet: (lsn, file, position).
     starts: Vec<(u64, usize, u64)>,
+    /// The frame that comes next, and where in the last file.
+    lsn: u64,
+    position: u64,
+    frames: u64,
+    damages: Vec<Damage>,
+}
+
+/// What lies behind a place in one file.
+#[derive(Default)]
+struct Survey {
+    /// Highest LSN that a valid frame says is durable.
+    durable: u64,
+    /// The first valid frame.
+    first: Option<(u64, FrameHeader)>,
+    valid: u64,
 }
 
 /// Scans from a checkpoint's place, giving every frame of every whole group to `visit`.
@@ -73,43 +94,194 @@ pub(crate) fn scan(
         sequences,
         claimed: first_lsn - 1,
         starts: Vec::new(),
+        lsn: first_lsn,
+        position: place.1,
+        frames: 0,
+        damages: Vec::new(),
     };
-    let mut lsn = first_lsn;
-    let mut position = place.1;
-    let mut frames = 0;
-    let mut end_before = None;
     loop {
-        let file = scanner.files.len() - 1;
-        let journal = scanner.files[file].clone();
-        let mut window = Frames::new(&journal);
-        // Whole groups of this file.
-        loop {
-            let group = window.group(position, lsn, file)?;
-            let Some((group, end)) = group else { break };
-            for frame in &group {
-                scanner.note(frame);
-                visit(frame)?;
-            }
-            frames += group.len() as u64;
-            lsn += group.len() as u64;
-            position = end;
+        scanner.groups(visit)?;
+        if !scanner.pass_damage(visit)? {
+            return scanner.finish();
         }
-        if let Some(end) = end_before.filter(|_| position == FRAMES_AT) {
-            // Its first group is not whole: the chain ends in the file before.
-            scanner.files.pop();
-            position = end;
-            break;
-        }
-        if !scanner.continues(lsn)? {
-            break;
-        }
-        end_before = Some(position);
-        position = FRAMES_AT;
     }
-    scanner.finish(lsn, position, frames)
 }
 
 impl Scanner<'_> {
+    /// Whole groups, through as many files as carry on.
+    fn groups(
+        &mut self,
+        visit: &mut dyn FnMut(&ScannedFrame) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        let mut end_before = None;
+        loop {
+            let file = self.files.len() - 1;
+            let journal = self.files[file].clone();
+            let mut window = Frames::new(&journal);
+            while let Some((mut group, end)) = window.group(self.position, self.lsn, file)? {
+                for frame in &mut group {
+                    self.give(frame, visit)?;
+                }
+                self.position = end;
+            }
+            if let Some(end) = end_before.filter(|_| self.position == FRAMES_AT) {
+                // Its first group is not whole: the chain ends in the file before.
+                self.files.pop();
+                self.position = end;
+                return Ok(());
+            }
+            if !self.continues(self.lsn)? {
+                return Ok(());
+            }
+            end_before = Some(self.position);
+            self.position = FRAMES_AT;
+        }
+    }
+
+    fn give(
+        &mut self,
+        frame: &mut ScannedFrame,
+        visit: &mut dyn FnMut(&ScannedFrame) -> Result<(), OpenError>,
+    ) -> Result<(), OpenError> {
+        frame.behind_damage = !self.damages.is_empty();
+        self.note(frame);
+        visit(frame)?;
+        self.frames += 1;
+        self.lsn = frame.header.lsn + 1;
+        Ok(())
+    }
+
+    /// Where the frames end: if a later frame says that the missing one was durable, notes the damage and moves behind
+    /// it. Returns whether there is more to read.
+    fn pass_damage(
+        &mut self,
+        visit: &mut dyn FnMut(&ScannedFrame) -> Result<(), OpenError>,
+    ) -> Result<bool, OpenError> {
+        let (durable, _) = self.behind()?;
+        if durable < self.lsn {
+            return Ok(false);
+        }
+        let bad_lsn = self.lsn;
+        // From here on every frame is one behind damage; where that is exactly turns out soon.
+        let before = self.damages.len();
+        self.damages
+            .push(damage(self.last(), self.position, 0, String::new()));
+        // The frames of the broken group that are still there were acknowledged with the rest of it.
+        while self.loose_frame(durable, visit)?.is_some() {}
+        let (from, broken) = (self.position, self.last().clone());
+        let next = self.next_valid()?;
+        let next = next.filter(|next| next.2.lsn <= durable);
+        if let Some((true, FRAMES_AT, header)) = &next
+            && header.lsn == self.lsn
+        {
+            // No damage yet: the first group of the next file is not whole.
+            self.damages.truncate(before);
+            self.position = FRAMES_AT;
+            while self.loose_frame(durable, visit)? == Some(false) {}
+            return Ok(true);
+        }
+        let behind = next.as_ref().map_or(durable + 1, |next| next.2.lsn);
+        let lost = behind.saturating_sub(1);
+        let what = format!(
+            "journal frames from {bad_lsn} to {lost} are bad or missing, though {durable} was synced"
+        );
+        let places = match &next {
+            Some((false, position, _)) => vec![damage(&broken, from, position - from, what)],
+            Some((true, position, _)) => {
+                let here = damage(&broken, from, used_bytes(&broken, from)?, what.clone());
+                let there = damage(self.last(), FRAMES_AT, position - FRAMES_AT, what);
+                // An end of a file that was never used is no damage, if there is any elsewhere.
+                let mut both = vec![here, there];
+                both.sort_by_key(|damage| damage.bytes == 0);
+                both.dedup_by(|second, _| second.bytes == 0);
+                both
+            }
+            None => vec![damage(&broken, from, used_bytes(&broken, from)?, what)],
+        };
+        self.damages.truncate(before);
+        self.damages.extend(places);
+        let Some((_, position, header)) = next else {
+            self.lsn = self.lsn.max(behind);
+            return Ok(false);
+        };
+        (self.position, self.lsn) = (position, header.lsn);
+        // Perhaps the middle of a group: up to its end frame by frame.
+        while self.loose_frame(durable, visit)? == Some(false) {}
+        Ok(true)
+    }
+
+    /// Gives the next frame whether its group is whole or not; returns whether it is the last one of its group.
+    fn loose_frame(
+        &mut self,
+        durable: u64,
+        visit: &mut dyn FnMut(&ScannedFrame) -> Result<(), OpenError>,
+    ) -> Result<Option<bool>, OpenError> {
+        let file = self.files.len() - 1;
+        let journal = self.files[file].clone();
+        let mut window = Frames::new(&journal);
+        let fits = |header: &FrameHeader| header.lsn == self.lsn && header.lsn <= durable;
+        let Some(header) = window.frame(self.position)?.filter(fits) else {
+            return Ok(None);
+        };
+        let mut frame = window.scanned(self.position, header, file)?;
+        self.position += frame_bytes(u64::from(header.length));
+        self.give(&mut frame, visit)?;
+        Ok(Some(header.last_in_group))
+    }
+
+    fn last(&self) -> &JournalFile {
+        // There is always one.
+        &self.files[self.files.len() - 1]
+    }
+
+    fn later(&self) -> Vec<u64> {
+        let last = self.last().sequence;
+        let later = self.sequences.iter().filter(|sequence| **sequence > last);
+        later.copied().collect()
+    }
+
+    /// Highest LSN that anybody behind the end says is durable, and how many valid frames there are.
+    fn behind(&self) -> Result<(u64, u64), OpenError> {
+        let survey = survey(self.last(), self.position, self.lsn)?;
+        let (mut durable, mut valid) = (survey.durable, survey.valid);
+        for sequence in self.later() {
+            let Some(file) = self.readable(sequence)? else {
+                continue;
+            };
+            let survey = survey_file(&file, self.lsn)?;
+            durable = durable.max(survey.durable);
+            valid += survey.valid;
+        }
+        Ok((durable, valid))
+    }
+
+    /// A file, unless its header is damaged: nobody knows its salt, so its frames are gone.
+    fn readable(&self, sequence: u64) -> Result<Option<JournalFile>, OpenError> {
+        match files::open(self.fs, self.dir, sequence) {
+            Ok(file) => Ok(Some(file)),
+            Err(OpenError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The first valid frame behind the end: whether it is in a later file (which joins `files`), where, its header.
+    fn next_valid(&mut self) -> Result<Option<(bool, u64, FrameHeader)>, OpenError> {
+        let here = survey(self.last(), self.position, self.lsn)?;
+        if let Some((position, header)) = here.first {
+            return Ok(Some((false, position, header)));
+        }
+        for sequence in self.later() {
+            let Some(file) = self.readable(sequence)? else {
+                continue;
+            };
+            if let Some((position, header)) = survey_file(&file, self.lsn)?.first {
+                self.files.push(file);
+                return Ok(Some((true, position, header)));
+            }
+        }
+        Ok(None)
+    }
+
     fn note(&mut self, frame: &ScannedFrame) {
         self.claimed = self.claimed.max(frame.header.durable_lsn);
         let at = frame.payload_at - FRAME_HEADER_BYTES as u64;
@@ -145,57 +317,47 @@ impl Scanner<'_> {
         files::open(self.fs, self.dir, next).map(Some)
     }
 
-    /// Judges what lies behind the end.
-    fn finish(self, lsn: u64, position: u64, frames: u64) -> Result<Scan, OpenError> {
-        let last = self.files.len() - 1;
-        let mut dropped_frames = 0;
-        let mut claim = search(&self.files[last], position, lsn, &mut dropped_frames)?;
-        let later: Vec<u64> = self
-            .sequences
-            .iter()
-            .copied()
-            .filter(|sequence| *sequence > self.files[last].sequence)
-            .collect();
-        for sequence in later {
-            let file = files::open(self.fs, self.dir, sequence)?;
-            let found = search(&file, FRAMES_AT, lsn, &mut dropped_frames)?;
-            claim = claim.or(found);
-        }
-        if let Some(claim) = claim {
-            return Err(OpenError::Corrupt {
-                path: self.files[last].path.clone(),
-                position,
-                what: format!(
-                    "journal frame {lsn} is bad or missing, but frame {} says that it was synced",
-                    claim.lsn
-                ),
-            });
-        }
+    fn finish(self) -> Result<Scan, OpenError> {
+        let (_, dropped_frames) = self.behind()?;
+        let end = (self.files.len() - 1, self.position);
         let unproven = self
             .starts
             .iter()
             .find(|start| start.0 > self.claimed)
-            .map_or((last, position), |start| (start.1, start.2));
+            .map_or(end, |start| (start.1, start.2));
         Ok(Scan {
             files: self.files,
-            next_lsn: lsn,
-            end: (last, position),
+            next_lsn: self.lsn,
+            end,
             unproven,
-            frames,
+            frames: self.frames,
             dropped_frames,
+            damages: self.damages,
         })
     }
 }
 
-/// Looks for a valid frame behind `from` that claims the frame `lsn` to be durable.
-fn search(
-    file: &JournalFile,
-    from: u64,
-    lsn: u64,
-    dropped: &mut u64,
-) -> Result<Option<FrameHeader>, OpenError> {
+fn damage(file: &JournalFile, position: u64, bytes: u64, what: String) -> Damage {
+    Damage {
+        path: file.path.clone(),
+        position: Position(position),
+        bytes,
+        first: Offset(0),
+        next: Offset(0),
+        what,
+        kept: None,
+    }
+}
+
+fn survey_file(file: &JournalFile, lsn: u64) -> Result<Survey, OpenError> {
+    survey(file, FRAMES_AT, lsn)
+}
+
+/// Looks at all valid frames behind `from` that are not older than `lsn`.
+fn survey(file: &JournalFile, from: u64, lsn: u64) -> Result<Survey, OpenError> {
     let mut window = Frames::new(file);
     let mut position = from.next_multiple_of(FRAME_ALIGN);
+    let mut survey = Survey::default();
     while position + FRAME_HEADER_BYTES as u64 <= file.capacity {
         let Some(bytes) = window.some(position)? else {
             break;
@@ -215,128 +377,30 @@ fn search(
             header.lsn >= lsn && header.durable_lsn < header.lsn && header.kind <= 64
         });
         if plausible && let Some(header) = window.frame(position)? {
-            *dropped += 1;
-            if header.durable_lsn >= lsn {
-                return Ok(Some(header));
-            }
+            survey.valid += 1;
+            survey.durable = survey.durable.max(header.durable_lsn);
+            survey.first.get_or_insert((position, header));
+            position += frame_bytes(u64::from(header.length));
+            continue;
         }
         position += FRAME_ALIGN;
     }
-    Ok(None)
+    Ok(survey)
 }
 
-/// The first aligned place that starts with the magic. Most of a file is zeroes: those go by in large steps.
-fn find_magic(bytes: &[u8]) -> Option<usize> {
-    const STEP: usize = 512;
-    const ZEROES: [u8; STEP] = [0; STEP];
-    let magic = FRAME_MAGIC.to_le_bytes();
-    let mut at = 0;
-    while at + FRAME_ALIGN as usize <= bytes.len() {
-        if bytes.len() - at >= STEP && bytes[at..at + STEP] == ZEROES {
-            at += STEP;
-            continue;
-        }
-        let end = (at + STEP).min(bytes.len());
-        while at + FRAME_ALIGN as usize <= end {
-            if bytes[at..at + 2] == magic {
-                return Some(at);
-            }
-            at += FRAME_ALIGN as usize;
-        }
-    }
-    None
-}
-
-/// Reads the frames of one file.
-struct Frames<'a> {
-    journal: &'a JournalFile,
-    window: Window<'a>,
-}
-
-impl<'a> Frames<'a> {
-    fn new(journal: &'a JournalFile) -> Self {
-        Frames {
-            journal,
-            window: Window::new(&*journal.file, journal.capacity),
-        }
-    }
-
-    fn exact(&mut self, position: u64, length: usize) -> Result<Option<&[u8]>, OpenError> {
-        let read = self.window.exact(position, length);
-        Ok(read.map_err(IoFault::of("read journal", &self.journal.path))?)
-    }
-
-    /// What the window holds from `position` on, at least a header.
-    fn some(&mut self, position: u64) -> Result<Option<&[u8]>, OpenError> {
-        let read = self.window.some(position, FRAME_HEADER_BYTES);
-        Ok(read.map_err(IoFault::of("read journal", &self.journal.path))?)
-    }
-
-    /// The fixed part at `position`, unchecked.
-    fn peek(&mut self, position: u64) -> Result<Option<FrameHeader>, OpenError> {
-        let bytes = self.exact(position, FRAME_HEADER_BYTES)?;
-        Ok(bytes
-            .and_then(|bytes| bytes.first_chunk())
-            .and_then(FrameHeader::decode))
-    }
-
-    /// The header of a valid frame at `position`.
-    fn frame(&mut self, position: u64) -> Result<Option<FrameHeader>, OpenError> {
-        let Some(header) = self.peek(position)? else {
-            return Ok(None);
+/// How many bytes from `from` on are not zero at the end of the file.
+fn used_bytes(journal: &JournalFile, from: u64) -> Result<u64, OpenError> {
+    let mut window = Frames::new(journal);
+    let (mut position, mut used) = (from, 0);
+    while position + FRAME_ALIGN <= journal.capacity {
+        let length = (journal.capacity - position).min(1 << 16);
+        let Some(bytes) = window.exact(position, length as usize)? else {
+            break;
         };
-        let length = FRAME_HEADER_BYTES as u64 + u64::from(header.length);
-        if position + length > self.journal.capacity {
-            return Ok(None);
+        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            used = position + last as u64 + 1 - from;
         }
-        let salt = self.journal.salt;
-        let Some(bytes) = self.exact(position, length as usize)? else {
-            return Ok(None);
-        };
-        let Some((fixed, payload)) = bytes.split_first_chunk::<FRAME_HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        Ok(verify(salt, fixed, payload).then_some(header))
+        position += length;
     }
-
-    /// The whole group at `position` whose first frame is `lsn`, and where it ends.
-    fn group(
-        &mut self,
-        mut position: u64,
-        mut lsn: u64,
-        file: usize,
-    ) -> Result<Option<(Vec<ScannedFrame>, u64)>, OpenError> {
-        let mut group = Vec::new();
-        loop {
-            let Some(header) = self.frame(position)? else {
-                return Ok(None);
-            };
-            if header.lsn != lsn {
-                return Ok(None);
-            }
-            let payload_at = position + FRAME_HEADER_BYTES as u64;
-            let length = header.length as usize;
-            let kept = if header.kind == FrameKind::Append as u8 {
-                length.min(APPEND_PREFIX_BYTES)
-            } else {
-                length
-            };
-            let payload = self
-                .exact(payload_at, kept)?
-                .map(<[u8]>::to_vec)
-                .unwrap_or_default();
-            group.push(ScannedFrame {
-                header,
-                file,
-                sequence: self.journal.sequence,
-                payload_at,
-                payload,
-            });
-            position += frame_bytes(length as u64);
-            lsn += 1;
-            if header.last_in_group {
-                return Ok(Some((group, position)));
-            }
-        }
-    }
+    Ok(used)
 }
