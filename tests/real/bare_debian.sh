@@ -50,20 +50,24 @@ clone() {
     git -C "$root" archive --format=tar HEAD | tar -C "$debian/root/flafka" -xf -
 }
 
-# inside COMMAND...: runs a command in the Debian, in the clone, with nothing of this machine's environment but proxies.
-inside() {
+# become COMMAND...: turns this (sub)shell into a command in the Debian, in the clone, with nothing of this machine's
+# environment but proxies. The command is process 1 of its namespace, so nothing of it outlives it.
+become() {
     local environment=(HOME=/root TERM="${TERM:-dumb}" PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
     local name
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         [[ -z ${!name:-} ]] || environment+=("$name=${!name}")
     done
     # shellcheck disable=SC2016 # The inner shell expands these.
-    unshare --mount --pid --fork --kill-child /bin/sh -c '
+    exec unshare --mount --pid --fork --kill-child /bin/sh -c '
         debian=$1; shift
         mount -t proc proc "$debian/proc" && mount --rbind /dev "$debian/dev" || exit 1
         exec chroot "$debian" "$@"' sh "$debian" \
         /usr/bin/env -i "${environment[@]}" /bin/sh -c 'cd /root/flafka && exec "$@"' sh "$@"
 }
+
+# inside COMMAND...: runs a command in the Debian.
+inside() { (become "$@"); }
 
 # step TITLE COMMAND...
 step() {
@@ -89,7 +93,7 @@ read_with_kcat() {
     properties=$(grep -o '/[^ ]*server\.properties' "$logs/demo.log" | tail -1)
     [[ -n $properties ]] || { say "the demo named no server.properties"; return 1; }
     port=$(sed -n 's|^listeners=PLAINTEXT://[^:]*:\([0-9]*\).*|\1|p' "$debian$properties")
-    inside target/release/flafka broker -f "$properties" >"$logs/broker.log" 2>&1 </dev/null &
+    (become target/release/flafka broker -f "$properties") >"$logs/broker.log" 2>&1 </dev/null &
     server=$!
     for _ in $(seq 100); do
         topics=$(kcat -b "127.0.0.1:$port" -L 2>/dev/null | sed -n 's/^  topic "\([^"]*\)" with .*/\1/p') && [[ -n $topics ]] && break
@@ -101,8 +105,9 @@ read_with_kcat() {
         say "kcat read $records records of topic $topic"
         total=$((total + records))
     done
-    kill "$server"
-    wait "$server" || true
+    # `unshare` holds back a SIGTERM until its child has ended: the broker gets it.
+    pkill -TERM -P "$server"
+    wait "$server"
     ((total > 0))
 }
 
