@@ -52,7 +52,8 @@ pub enum AppendStamp {
 /// One step of a commit group.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Adds whole record batches v2, one or more. The log sets base offset, leader epoch and, if asked, the time.
+    /// Adds whole record batches v2, one or more. The log sets base offset, leader epoch and, if asked, the time. In an
+    /// `acked` stream a batch may hold fewer records than offsets (a sealed put of a file channel), else it may not.
     Append {
         /// Where to.
         stream: StreamId,
@@ -144,11 +145,13 @@ pub enum Table {
     Ledger = 8,
     /// SCRAM users.
     Users = 9,
+    /// Data keys of encrypted channels, each sealed by a master key that is not in the log.
+    DataKeys = 10,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Topics,
         Table::Configs,
         Table::Groups,
@@ -158,6 +161,7 @@ impl Table {
         Table::Cursors,
         Table::Ledger,
         Table::Users,
+        Table::DataKeys,
     ];
 
     /// The table's number on disk.

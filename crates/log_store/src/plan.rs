@@ -206,13 +206,7 @@ impl Plan {
         for header in headers {
             let range = at..at + header.total_len();
             at = range.end;
-            if header.total_len() > writer.settings.max_batch_bytes as usize {
-                return Err(CommitError::TooLarge {
-                    what: "record batch",
-                    found: header.total_len() as u64,
-                    allowed: u64::from(writer.settings.max_batch_bytes),
-                });
-            }
+            writer.accepts(header)?;
             if producers::tracks(header) {
                 let key = (stream, header.producer_id);
                 let known = overlay

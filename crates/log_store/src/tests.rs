@@ -51,6 +51,47 @@ fn offsets(log: &Log, stream: StreamId, from: i64) -> Vec<(i64, i32)> {
 }
 
 #[test]
+fn only_a_stream_with_acks_takes_a_batch_with_fewer_records_than_offsets() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.set_offset_span(5);
+    builder
+        .push(1, None, Some(b"sealed"), std::iter::empty())
+        .unwrap();
+    let sparse = builder.finish().unwrap();
+    let plain = StreamSettings::default();
+    let topic = log
+        .create_stream("topic/t/0", plain.clone())
+        .wait()
+        .unwrap();
+    let refused = log.commit_blocking(vec![append(topic, sparse.clone())]);
+    assert!(matches!(refused, Err(CommitError::InvalidBatch(_))));
+    let acked = StreamSettings {
+        acked: true,
+        ..plain
+    };
+    let channel = log.create_stream("channel", acked).wait().unwrap();
+    for _ in 0..2 {
+        log.commit_blocking(vec![append(channel, sparse.clone())])
+            .unwrap();
+    }
+    let ack = |first: i64, last: i64| Op::Ack {
+        stream: channel,
+        first: Offset(first),
+        last: Offset(last),
+    };
+    log.commit_blocking(vec![ack(0, 6)]).unwrap();
+    assert!(log.commit_blocking(vec![ack(7, 10)]).is_err());
+    close(log);
+    let (log, _) = open(&dir);
+    assert_eq!(log.bounds(channel).unwrap().high_watermark, Offset(10));
+    assert_eq!(offsets(&log, channel, 7), [(5, 1)]);
+    assert_eq!(log.unacked(channel).unwrap().low, Offset(7));
+    close(log);
+}
+
+#[test]
 fn what_was_committed_is_read_back_now_and_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (log, report) = open(&dir);

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flafka_kafka_wire::records::BatchHeader;
+
 use crate::checkpoint::{SegmentSnapshot, StreamSnapshot};
 use crate::chunks::{Chunk, StreamPlan};
+use crate::error::CommitError;
 use crate::fs::File;
 use crate::op::Offset;
-
 use crate::producers::Producers;
 use crate::read::OpenSegments;
 use crate::segment::Segment;
@@ -59,6 +61,24 @@ impl StreamWriter {
             unsynced: Vec::new(),
             flushed_at: now,
             flush_wanted: false,
+        }
+    }
+
+    /// Whether a batch may go into the stream: not too large, and one record for each offset. In a stream that keeps
+    /// acks it may have fewer: a sealed put of a file channel is one record for all its events.
+    pub(crate) fn accepts(&self, header: &BatchHeader) -> Result<(), CommitError> {
+        if header.total_len() > self.settings.max_batch_bytes as usize {
+            return Err(CommitError::TooLarge {
+                what: "record batch",
+                found: header.total_len() as u64,
+                allowed: u64::from(self.settings.max_batch_bytes),
+            });
+        }
+        match self.settings.acked && header.record_count >= 1 {
+            true => Ok(()),
+            false => header
+                .check_one_record_per_offset()
+                .map_err(CommitError::InvalidBatch),
         }
     }
 

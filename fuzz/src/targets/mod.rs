@@ -6,6 +6,7 @@
 
 mod avro;
 mod config;
+mod keystores;
 mod log;
 mod records;
 mod requests;
@@ -88,9 +89,9 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "keystores",
-        about: "JKS, PKCS#12 and PEM key stores (sources)",
-        run: sources::keystores,
-        seeds: sources::keystore_seeds,
+        about: "JKS, JCEKS, PKCS#12 and PEM keystores, private and secret keys (keystore)",
+        run: keystores::keystores,
+        seeds: keystores::keystore_seeds,
     },
     Target {
         name: "taildir_positions",

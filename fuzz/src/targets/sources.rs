@@ -4,7 +4,6 @@ use bytes::Bytes;
 use flafka_sources::charset::Charset;
 use flafka_sources::http::json;
 use flafka_sources::tail_dir;
-use flafka_sources::tls::keystore;
 
 pub(super) fn http_json(input: &[u8]) {
     let request = Bytes::copy_from_slice(input);
@@ -83,22 +82,4 @@ pub(super) fn taildir_journal_seeds() -> Vec<Vec<u8>> {
     ]
     .concat();
     vec![header.clone(), [header, records].concat()]
-}
-
-pub(super) fn keystores(input: &[u8]) {
-    keystore::read(input, "changeit").ok();
-}
-
-/// Real stores stand in the corpus; these are only the beginnings by which the kinds are told apart.
-pub(super) fn keystore_seeds() -> Vec<Vec<u8>> {
-    let jks = [
-        &[0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1][..],
-        &[0; 40],
-    ]
-    .concat();
-    let pkcs12 = vec![
-        0x30, 0x82, 0, 16, 2, 1, 3, 0x30, 11, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1,
-    ];
-    let pem = b"-----BEGIN PRIVATE KEY-----\nMC4CAQ==\n-----END PRIVATE KEY-----\n".to_vec();
-    vec![jks, pkcs12, pem]
 }

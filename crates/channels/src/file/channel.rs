@@ -9,24 +9,18 @@ use flafka_flow::Batch;
 use flafka_flow::channel::{Channel, ChannelError, Lease, TakeLimit};
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
-use flafka_log_store::{
-    AppendStamp, CommitError, Fs, Log, LogOptions, Op, OpOutcome, RealFs, StreamId, StreamSettings,
-    SystemClock,
-};
+use flafka_log_store::{AppendStamp, Fs, Op, OpOutcome, RealFs};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::FileChannelConfig;
-use super::foreign::refuse_flume_files;
+use super::encryption::{EncryptionError, seal};
 use super::lease::{Claim, lease};
-use super::records::encode;
+use super::open::Open;
+use super::records::{encode, join};
 use super::runs::{Next, Run, Runs};
 
-/// Name of the channel's stream in its log.
-const STREAM: &str = "channel";
-/// Size of the log's journal files.
-const JOURNAL_FILE_BYTES: u64 = 32 << 20;
 /// A longer `keep-alive` means for ever; clocks cannot be added up without end.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -60,30 +54,21 @@ pub struct FileChannel {
 
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
-    context: BuildContext,
+    pub(super) context: BuildContext,
     pub(super) counters: Arc<Counters>,
-    config: FileChannelConfig,
+    pub(super) config: FileChannelConfig,
     keep_alive: Duration,
-    fs: Arc<dyn Fs>,
+    pub(super) fs: Arc<dyn Fs>,
     open: RwLock<Option<Open>>,
     /// How often the channel was closed. Changed under the lock of `runs`: what belongs to a log
     /// that is closed must not come back into the runs of the next one.
-    closed: AtomicU64,
+    pub(super) closed: AtomicU64,
     /// Permits for the events that may still be put.
     room: Semaphore,
     /// Events over the capacity, when it was lowered: these acks free no room.
     over: AtomicUsize,
     runs: Mutex<Runs>,
     pub(super) filled: Notify,
-}
-
-/// The open log.
-#[derive(Clone)]
-pub(super) struct Open {
-    pub(super) log: Log,
-    pub(super) stream: StreamId,
-    /// How often the channel had been closed when it was opened.
-    closed: u64,
 }
 
 impl FileChannel {
@@ -116,6 +101,13 @@ impl FileChannel {
     pub(super) fn on(mut self, fs: Arc<dyn Fs>) -> Self {
         Arc::get_mut(&mut self.shared).expect("not shared yet").fs = fs;
         self
+    }
+
+    /// How many data keys the log holds, for tests.
+    #[cfg(test)]
+    pub(super) fn data_keys(&self) -> usize {
+        let open = self.shared.open().expect("started");
+        open.log.table(flafka_log_store::Table::DataKeys).len()
     }
 
     /// As [`FileChannel::new`], waiting for `keep_alive` instead of whole seconds, for tests.
@@ -292,56 +284,6 @@ impl Shared {
         }
     }
 
-    async fn open_log(&self) -> Result<Open, ChannelError> {
-        let data_dir = self.config.data_dir(&self.context.home);
-        let options = LogOptions {
-            journal_file_bytes: JOURNAL_FILE_BYTES,
-            checkpoint_interval: self
-                .config
-                .checkpoint_interval
-                .0
-                .max(Duration::from_secs(1)),
-            min_free_bytes: self.config.min_free_bytes(),
-            ..LogOptions::new(self.config.log_dir(&self.context.home))
-        };
-        let fs = Arc::clone(&self.fs);
-        let opening = tokio::task::spawn_blocking(
-            move || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
-                refuse_flume_files(&data_dir)?;
-                Ok(Log::open(options, fs, Arc::new(SystemClock::new()))?)
-            },
-        );
-        let opened = opening
-            .await
-            .map_err(|error| self.failed("open the log", true, error))?;
-        let (log, report) = opened.map_err(|error| self.failed("open the log", true, error))?;
-        info!(
-            channel = &*self.name,
-            ?report,
-            "file channel opened its log"
-        );
-        let settings = StreamSettings {
-            segment_bytes: self.config.segment_bytes(),
-            durability: self.config.durability(),
-            max_batch_bytes: i32::MAX as u32,
-            acked: true,
-            ..StreamSettings::default()
-        };
-        let failed = |error: CommitError| self.failed("create the stream", true, error);
-        let stream = match log.stream(STREAM) {
-            None => log.create_stream(STREAM, settings).await.map_err(failed)?,
-            Some(stream) => {
-                log.update_stream(stream, settings).await.map_err(failed)?;
-                stream
-            }
-        };
-        Ok(Open {
-            log,
-            stream,
-            closed: self.closed.load(Ordering::SeqCst),
-        })
-    }
-
     /// Makes the runs and the room from what the log holds.
     fn fill(&self, open: &Open) -> Result<(), ChannelError> {
         let failed = |error: flafka_log_store::ReadError| self.failed("read the log", true, error);
@@ -398,11 +340,18 @@ impl Shared {
 
     /// Appends a batch; returns its first offset.
     async fn store(&self, open: &Open, batch: &Batch) -> Result<i64, ChannelError> {
-        let batches = encode(batch, self.context.clock.now_ms())
+        let mut batches = encode(batch, self.context.clock.now_ms())
             .map_err(|error| self.failed("encode events", false, error))?;
+        let failed = |error: EncryptionError| {
+            self.note_failure(open);
+            self.failed("encrypt events", error.is_retriable(), error)
+        };
+        if let Some(key) = open.keys.sealing(&open.log).await.map_err(failed)? {
+            batches = seal(key, batches).await.map_err(failed)?;
+        }
         let append = Op::Append {
             stream: open.stream,
-            batches,
+            batches: join(batches),
             stamp: AppendStamp::AsStream,
         };
         let outcomes = open.log.commit(vec![append]).await.map_err(|error| {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use flafka_flow::settings;
 use flafka_flow::settings::{
-    BadValue, ByteSize, CommaList, LenientCount, Millis, Prefixed, Reader, Seconds, Setting,
+    BadValue, ByteSize, CommaList, LenientCount, Millis, Names, Prefixed, Reader, Seconds, Setting,
 };
 use flafka_log_store::Durability;
+
+use super::encryption::KeySource;
 
 /// Flume's largest log file, and its default.
 const LARGEST_FILE: u64 = 1_623_195_647;
@@ -45,6 +47,22 @@ impl Setting for DurabilitySetting {
     }
 }
 
+flafka_flow::choice! {
+    /// `encryption.cipherProvider`.
+    pub enum CipherProvider {
+        /// Flume's cipher; here it stands for AES-GCM.
+        AesCtrNoPadding = "AESCTRNOPADDING" | "org.apache.flume.channel.file.encryption.AESCTRNoPaddingProvider",
+    }
+}
+
+flafka_flow::choice! {
+    /// `encryption.keyProvider`.
+    pub enum KeyProvider {
+        /// A keystore file.
+        JceksFile = "JCEKSFILE" | "org.apache.flume.channel.file.encryption.JCEFileKeyProvider$Builder" | "org.apache.flume.channel.file.encryption.JCEFileKeyProvider",
+    }
+}
+
 settings! {
     /// Keeps events on disk: a put is acknowledged after an fsync, nothing acknowledged is lost
     /// when the process or the machine dies. One directory belongs to one channel of one process.
@@ -79,8 +97,23 @@ settings! {
         "flafka.durability" => durability: Option<DurabilitySetting>,
         /// Bytes of put events that stay in memory for sinks that keep up.
         "flafka.cacheBytes" => cache_bytes: ByteSize = ByteSize(16 << 20),
-        /// Keys of Flume's encryption.
-        "encryption.*" => encryption: Prefixed,
+        /// Alias of the master key that new events are encrypted under. To rotate, set it to a new key and keep the
+        /// old one in the keystore until what was put before is delivered. Without it, and with a key provider,
+        /// encrypted events are read and new ones stay in the clear.
+        "encryption.activeKey" => active_key: Option<String>,
+        /// Required with `encryption.activeKey`. Flume's only word is accepted; events are sealed with AES-256-GCM,
+        /// which also notices changes.
+        "encryption.cipherProvider" => cipher_provider: Option<CipherProvider>,
+        /// Where master keys come from: a keystore file.
+        "encryption.keyProvider" => key_provider: Option<KeyProvider>,
+        /// Keystore (JCEKS or PKCS12) with AES secret keys of 128, 192 or 256 bits. Required with a key provider.
+        "encryption.keyProvider.keyStoreFile" => key_store_file: Option<PathBuf>,
+        /// File with the keystore's password; blanks and line ends around it do not count. Required with a key provider.
+        "encryption.keyProvider.keyStorePasswordFile" => key_store_password_file: Option<PathBuf>,
+        /// Aliases of the keys, separated by blanks. Required with a key provider.
+        "encryption.keyProvider.keys" => keys: Names = Names(Vec::new()),
+        /// `<alias>.passwordFile`: file with the password of that key. Default: that of the keystore.
+        "encryption.keyProvider.keys.*" => key_settings: Prefixed,
     }
     moot {
         "checkpointDir": "checkpoints lie beside the data, one source of truth; nothing is written to this folder",
@@ -105,14 +138,96 @@ settings! {
         if config.data_dirs.0.len() > 1 {
             reader.warning("dataDirs", "only the first directory is used in this version");
         }
-        if let Some(key) = config.encryption.0.keys().next() {
-            let key = format!("encryption.{key}");
-            reader.secret_error(&key, "encryption at rest is not available in this version: events would be stored in the clear; remove the encryption keys to accept that");
-        }
+        check_encryption(config, reader);
     })
 }
 
+/// What belongs together, and what has no meaning alone.
+fn check_encryption(config: &FileChannelConfig, reader: &mut Reader<'_>) {
+    const KEYS: &str = "encryption.keyProvider.keys";
+    let set = |is_set: bool, key: &'static str| (is_set, key);
+    if config.key_provider.is_none() {
+        let needless = [
+            set(config.active_key.is_some(), "encryption.activeKey"),
+            set(
+                config.cipher_provider.is_some(),
+                "encryption.cipherProvider",
+            ),
+        ];
+        for (_, key) in needless.into_iter().filter(|(is_set, _)| *is_set) {
+            let message = "without encryption.keyProvider nothing would be encrypted";
+            reader.error(
+                key,
+                message,
+                Some("set encryption.keyProvider = JCEKSFILE".to_owned()),
+            );
+        }
+        return;
+    }
+    let needed = [
+        set(
+            config.key_store_file.is_some(),
+            "encryption.keyProvider.keyStoreFile",
+        ),
+        set(
+            config.key_store_password_file.is_some(),
+            "encryption.keyProvider.keyStorePasswordFile",
+        ),
+        set(!config.keys.0.is_empty(), KEYS),
+        set(
+            config.cipher_provider.is_some() || config.active_key.is_none(),
+            "encryption.cipherProvider",
+        ),
+    ];
+    for (_, key) in needed.into_iter().filter(|(is_set, _)| !*is_set) {
+        reader.error(key, "is needed with encryption.keyProvider", None);
+    }
+    match &config.active_key {
+        None => reader.warning("encryption.keyProvider", "no encryption.activeKey: what is encrypted can be read, new events are stored in the clear"),
+        Some(active) if !config.keys.0.contains(active) => reader.note("encryption.activeKey", "not among encryption.keyProvider.keys; the keystore's password counts for it, as in Flume"),
+        Some(_) => {}
+    }
+    if config.cipher_provider.is_some() {
+        reader.note("encryption.cipherProvider", "events are sealed with AES-256-GCM under data keys of their own; Flume's AES-CTR repeats its key stream");
+    }
+    for key in config.key_settings.0.keys() {
+        let alias = key.strip_suffix(".passwordFile");
+        if !alias.is_some_and(|alias| config.keys.0.iter().any(|known| known == alias)) {
+            let known: Vec<_> = config
+                .keys
+                .0
+                .iter()
+                .map(|alias| format!("{KEYS}.{alias}.passwordFile"))
+                .collect();
+            reader.error(
+                &format!("{KEYS}.{key}"),
+                "unknown key",
+                Some(known.join(", ")),
+            );
+        }
+    }
+}
+
 impl FileChannelConfig {
+    /// Where the master keys are; none: nothing is encrypted.
+    pub(super) fn key_source(&self, home: &std::path::Path) -> Option<KeySource> {
+        self.key_provider?;
+        let path = |path: &PathBuf| match path.strip_prefix("~/") {
+            Ok(below) => home.join(below),
+            Err(_) => path.clone(),
+        };
+        let own = |(key, file): (&String, &String)| {
+            let alias = key.strip_suffix(".passwordFile")?;
+            Some((alias.to_owned(), path(&PathBuf::from(file.trim()))))
+        };
+        Some(KeySource {
+            keystore: path(self.key_store_file.as_ref()?),
+            password_file: path(self.key_store_password_file.as_ref()?),
+            key_password_files: self.key_settings.0.iter().filter_map(own).collect(),
+            active: self.active_key.clone(),
+        })
+    }
+
     /// The folder of the channel's log; `home` is where Flume's default begins.
     pub fn log_dir(&self, home: &std::path::Path) -> PathBuf {
         self.data_dir(home).join("flafka")

@@ -11,7 +11,8 @@ use flafka_kafka_wire::records;
 use flafka_log_store::{Offset, Op};
 use tracing::warn;
 
-use super::channel::{Open, Shared};
+use super::channel::Shared;
+use super::open::Open;
 use super::records::decode;
 use super::runs::Run;
 
@@ -38,15 +39,16 @@ impl<'s> Claim<'s> {
             return Ok(());
         };
         let (log, stream) = (self.open.log.clone(), self.open.stream);
+        let keys = Arc::clone(&self.open.keys);
         let (first, last) = (run.first, run.last);
         let reading = tokio::task::spawn_blocking(
             move || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
                 let plan = log.read(stream, Offset(first), READ_BYTES, true)?;
                 let bytes = plan.read_to_bytes()?;
-                match decode(bytes.clone(), first, last) {
+                match decode(bytes.clone(), first, last, &keys) {
                     Ok((batch, next)) if batch.len() as i64 == next - first => Ok((batch, next)),
                     // Damage, or offsets that are missing: what lies before it is delivered first.
-                    _ => Ok(decode(sound_front(bytes, first), first, last)?),
+                    _ => Ok(decode(sound_front(bytes, first), first, last, &keys)?),
                 }
             },
         );

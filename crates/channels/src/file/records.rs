@@ -1,8 +1,12 @@
-//! Events to record batches and back: body is the value, headers are record headers, no key.
+//! Events to record batches and back: body is the value, headers are record headers, no key. A batch whose record has a
+//! key is a sealed one ([`super::encryption`]) and is opened first.
 
 use bytes::{Bytes, BytesMut};
 use flafka_flow::{Batch, BatchBuilder as EventsBuilder, Headers, HeadersBuilder};
 use flafka_kafka_wire::records::{self, BatchBuilder, BatchError, Compression, HeadersView};
+use thiserror::Error;
+
+use super::encryption::{DataKeys, EncryptionError, is_sealed};
 
 /// A record batch is closed when it is larger than this, so that reading one back takes bounded
 /// memory whatever the size of the transaction.
@@ -10,11 +14,22 @@ const TARGET_BATCH_BYTES: usize = 8 << 20;
 /// Room for a record's lengths and deltas.
 const RECORD_OVERHEAD: usize = 24;
 
-/// Encodes a put transaction; offsets are given by the log.
+/// Why stored events cannot be read.
+#[derive(Debug, Error)]
+pub(super) enum DecodeError {
+    /// A batch is not as it should be.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// A sealed batch cannot be opened.
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
+}
+
+/// Encodes a put transaction as one or more batches; offsets are given by the log.
 ///
 /// # Errors
 /// When an event is larger than a record batch can be (2 GiB).
-pub(super) fn encode(batch: &Batch, now_ms: i64) -> Result<Bytes, BatchError> {
+pub(super) fn encode(batch: &Batch, now_ms: i64) -> Result<Vec<Bytes>, BatchError> {
     let total = usize::try_from(batch.total_bytes()).unwrap_or(usize::MAX);
     let mut builder = BatchBuilder::new(Compression::None);
     builder.reserve(
@@ -37,54 +52,95 @@ pub(super) fn encode(batch: &Batch, now_ms: i64) -> Result<Bytes, BatchError> {
         let headers = event.headers.encoded();
         builder.push_encoded(now_ms, None, Some(event.body), header_count, headers)?;
     }
-    let last = builder.finish()?;
-    if finished.is_empty() {
-        return Ok(last);
+    finished.push(builder.finish()?);
+    Ok(finished)
+}
+
+/// The batches one behind the other.
+pub(super) fn join(mut batches: Vec<Bytes>) -> Bytes {
+    if batches.len() == 1 {
+        return batches.swap_remove(0);
     }
-    finished.push(last);
-    let mut joined = BytesMut::with_capacity(finished.iter().map(Bytes::len).sum());
-    for part in finished {
+    let mut joined = BytesMut::with_capacity(batches.iter().map(Bytes::len).sum());
+    for part in batches {
         joined.extend_from_slice(&part);
     }
-    Ok(joined.freeze())
+    joined.freeze()
 }
 
 /// Decodes the records with offsets `first..=last` from whole record batches. The events share
 /// `bytes`. Returns the offset behind the last event, which is `first` when there was none.
 ///
 /// # Errors
-/// When a batch is damaged.
-pub(super) fn decode(bytes: Bytes, first: i64, last: i64) -> Result<(Batch, i64), BatchError> {
+/// When a batch is damaged or cannot be opened.
+pub(super) fn decode(
+    bytes: Bytes,
+    first: i64,
+    last: i64,
+    keys: &DataKeys,
+) -> Result<(Batch, i64), DecodeError> {
     let mut events = EventsBuilder::new();
     let mut next = first;
     let mut at = 0;
     while let Some(header) = next_header(&bytes[at..])? {
         let whole = bytes.slice(at..at + header.total_len());
         at += header.total_len();
-        records::validate(&whole)?;
-        let mut scratch = Vec::new();
-        let buffer = events.buffer(whole.clone());
-        let mut before = None;
-        // Ours are not compressed, and events point into `whole`: a batch that is compressed is refused.
-        for record in records::records(&header, &whole, &mut scratch, 0)? {
-            let record = record?;
-            if record.offset < first {
-                continue;
-            }
-            if record.offset > last {
-                return Ok((events.finish(), next));
-            }
-            let encoded = record.headers.encoded();
-            let set = match before {
-                Some((same, set)) if same == encoded => set,
-                _ => events.headers(headers(&whole, record.headers)),
-            };
-            before = Some((encoded, set));
-            events.push(set, buffer, record.value_range);
-            next = record.offset + 1;
+        records::verify(&whole)?;
+        if header.last_offset() < first {
+            continue;
+        }
+        let base = header.base_offset;
+        let next_there = match is_sealed(&header, &whole)? {
+            false => decode_batch(&mut events, &whole, 0, first, last)?,
+            true => match keys.open_batch(&header, &whole) {
+                Ok(plain) => decode_batch(&mut events, &plain, base, first, last)?,
+                // What lies before it is delivered first.
+                Err(_) if next > first => break,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        next = next_there.unwrap_or(next);
+        if next > last {
+            break;
         }
     }
     Ok((events.finish(), next))
+}
+
+/// Decodes the wanted records of one batch in the clear, whose offsets count from `base`. Returns the offset behind the
+/// last one.
+fn decode_batch(
+    events: &mut EventsBuilder,
+    whole: &Bytes,
+    base: i64,
+    first: i64,
+    last: i64,
+) -> Result<Option<i64>, BatchError> {
+    let header = records::BatchHeader::parse(whole)?;
+    header.check_one_record_per_offset()?;
+    let mut scratch = Vec::new();
+    let buffer = events.buffer(whole.clone());
+    let (mut before, mut next) = (None, None);
+    // Ours are not compressed, and events point into `whole`: a batch that is compressed is refused.
+    for record in records::records(&header, whole, &mut scratch, 0)? {
+        let record = record?;
+        let offset = base.saturating_add(record.offset);
+        if offset < first {
+            continue;
+        }
+        if offset > last {
+            break;
+        }
+        let encoded = record.headers.encoded();
+        let set = match before {
+            Some((same, set)) if same == encoded => set,
+            _ => events.headers(headers(whole, record.headers)),
+        };
+        before = Some((encoded, set));
+        events.push(set, buffer, record.value_range);
+        next = Some(offset + 1);
+    }
+    Ok(next)
 }
 
 fn next_header(bytes: &[u8]) -> Result<Option<records::BatchHeader>, BatchError> {
@@ -117,6 +173,10 @@ mod tests {
 
     use super::*;
 
+    fn decode_plain(bytes: Bytes, first: i64, last: i64) -> Result<(Batch, i64), DecodeError> {
+        decode(bytes, first, last, &DataKeys::none())
+    }
+
     #[test]
     fn headers_come_back_whether_repeated_or_not() {
         let headers = |n: usize| match n % 4 {
@@ -131,8 +191,8 @@ mod tests {
             body: n.to_string().into(),
         });
         let batch = Batch::from_events(events);
-        let encoded = encode(&batch.slice(1..12), 1).expect("fits");
-        let (decoded, next) = decode(encoded, 0, 10).expect("valid");
+        let encoded = join(encode(&batch.slice(1..12), 1).expect("fits"));
+        let (decoded, next) = decode_plain(encoded, 0, 10).expect("valid");
         assert_eq!((decoded, next), (batch.slice(1..12), 11));
     }
 
@@ -144,7 +204,7 @@ mod tests {
             .push(1, None, Some(&value), std::iter::empty())
             .expect("fits");
         let bytes = builder.finish().expect("one record");
-        assert!(decode(bytes, 0, 0).is_err());
+        assert!(decode_plain(bytes, 0, 0).is_err());
     }
 
     #[test]
@@ -154,7 +214,7 @@ mod tests {
             body: vec![b'0' + n; 3 << 20].into(),
         });
         let batch = Batch::from_events(events.chain([Event::new("")]));
-        let encoded = encode(&batch, 1).expect("fits");
+        let encoded = join(encode(&batch, 1).expect("fits"));
         assert!(records::batches(&encoded).count() > 1);
         // Offsets as the log would give them.
         let mut stored = BytesMut::from(&encoded[..]);
@@ -166,12 +226,12 @@ mod tests {
             at += header.total_len();
         }
         let stored = stored.freeze();
-        let (all, next) = decode(stored.clone(), 40, 45).expect("valid");
+        let (all, next) = decode_plain(stored.clone(), 40, 45).expect("valid");
         assert_eq!((all, next), (batch.clone(), 46));
-        let (middle, next) = decode(stored.clone(), 42, 43).expect("valid");
+        let (middle, next) = decode_plain(stored.clone(), 42, 43).expect("valid");
         assert_eq!((middle, next), (batch.slice(2..4), 44));
-        let (cut, next) =
-            decode(stored.slice(0..stored.len() - 1), 40, 45).expect("a cut tail is not looked at");
+        let (cut, next) = decode_plain(stored.slice(0..stored.len() - 1), 40, 45)
+            .expect("a cut tail is not looked at");
         assert!(next < 46 && cut.len() as i64 == next - 40);
     }
 }

@@ -20,7 +20,7 @@ fn channel(dir: &Path, more: &[(&str, &str)]) -> Arc<dyn Channel> {
     Arc::new(bare(dir, more))
 }
 
-fn bare(dir: &Path, more: &[(&str, &str)]) -> FileChannel {
+pub(super) fn bare(dir: &Path, more: &[(&str, &str)]) -> FileChannel {
     let path = dir.display().to_string();
     let own = [
         ("dataDirs", path.as_str()),
@@ -37,7 +37,7 @@ fn bare(dir: &Path, more: &[(&str, &str)]) -> FileChannel {
     FileChannel::with_keep_alive(config, &build_context("c1"), keep_alive)
 }
 
-async fn conforms(more: &[(&str, &str)]) {
+pub(super) async fn conforms(more: &[(&str, &str)]) {
     let root = tempfile::tempdir().expect("temporary folder");
     let mut number = 0;
     let promises = Promises {

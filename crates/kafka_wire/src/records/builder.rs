@@ -43,6 +43,7 @@ pub struct BatchBuilder {
     producer_id: i64,
     producer_epoch: i16,
     base_sequence: i32,
+    offset_span: i32,
 }
 
 impl BatchBuilder {
@@ -58,6 +59,7 @@ impl BatchBuilder {
             producer_id: -1,
             producer_epoch: -1,
             base_sequence: -1,
+            offset_span: 0,
         }
     }
 
@@ -87,6 +89,12 @@ impl BatchBuilder {
         if control {
             self.attributes |= Attributes::CONTROL;
         }
+    }
+
+    /// Makes the next batch cover `offsets` offsets though it holds fewer records, as compaction may leave one. A number
+    /// smaller than that of the records has no effect.
+    pub fn set_offset_span(&mut self, offsets: usize) {
+        self.offset_span = i32::try_from(offsets).unwrap_or(i32::MAX);
     }
 
     /// Adds a record. `timestamp` is in milliseconds since 1970.
@@ -255,6 +263,7 @@ impl BatchBuilder {
         }
         let records = std::mem::take(&mut self.buffer);
         let count = std::mem::take(&mut self.count);
+        let span = std::mem::take(&mut self.offset_span).max(count);
         let mut batch = match self.compression {
             Compression::None => records,
             codec => {
@@ -278,7 +287,7 @@ impl BatchBuilder {
             magic: 2,
             crc: 0,
             attributes: Attributes(self.attributes | self.compression.id()),
-            last_offset_delta: count - 1,
+            last_offset_delta: span - 1,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
             producer_id: self.producer_id,

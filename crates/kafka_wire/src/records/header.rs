@@ -167,6 +167,22 @@ impl BatchHeader {
         self.producer_id >= 0
     }
 
+    /// Whether the batch is as a producer must send it: at least one record, and one for each offset (trap T9 of the
+    /// reference).
+    ///
+    /// # Errors
+    /// [`BatchError::BadCount`].
+    pub fn check_one_record_per_offset(&self) -> Result<(), BatchError> {
+        let (count, last) = (self.record_count, self.last_offset_delta);
+        if count < 1 || i64::from(count) != i64::from(last) + 1 {
+            return Err(BatchError::BadCount {
+                count,
+                last_offset_delta: last,
+            });
+        }
+        Ok(())
+    }
+
     /// Sequence of the last record; sequences go from 2^31-1 to 0. -1 without a producer.
     pub fn last_sequence(&self) -> i32 {
         if self.base_sequence < 0 {
@@ -238,13 +254,7 @@ pub fn verify(batch: &[u8]) -> Result<BatchHeader, BatchError> {
 /// As [`verify`].
 pub fn validate(batch: &[u8]) -> Result<BatchHeader, BatchError> {
     let header = verify(batch)?;
-    let (count, last) = (header.record_count, header.last_offset_delta);
-    if count < 1 || i64::from(count) != i64::from(last) + 1 {
-        return Err(BatchError::BadCount {
-            count,
-            last_offset_delta: last,
-        });
-    }
+    header.check_one_record_per_offset()?;
     Ok(header)
 }
 

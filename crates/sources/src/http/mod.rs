@@ -74,7 +74,7 @@ settings! {
         "max_connections" => max_connections: Count = Count(4096),
         /// Serve TLS.
         "ssl" | "enableSSL" => ssl: bool = false,
-        /// Path of the keystore: JKS, PKCS12 or PEM, recognised by its content.
+        /// Path of the keystore: JKS, JCEKS, PKCS12 or PEM, recognised by its content.
         "keystore" => keystore: Option<std::path::PathBuf>,
         /// Password of the keystore.
         "keystore-password" | "keystorePassword" => keystore_password: Option<Secret>,

@@ -5,11 +5,6 @@
 //! suite is an error of the configuration, not of the first connection.
 
 pub mod defaults;
-mod der;
-mod jks;
-pub mod keystore;
-mod pkcs12;
-mod rc2;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -17,19 +12,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use flafka_flow::settings::{Names, Reader, Secret};
+use flafka_keystore::{self as keystore, KeystoreError};
 use regex::Regex;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
-use keystore::KeystoreError;
-
 flafka_flow::choice! {
     /// Kind of a keystore. The content decides; this only has to fit it.
     pub enum KeystoreType {
-        /// Java's own, or PKCS12: Java takes both for it.
-        Jks = "JKS",
+        /// Java's own (JKS, JCEKS), or PKCS12: Java takes both for it.
+        Jks = "JKS" | "JCEKS",
         /// PKCS12.
         Pkcs12 = "PKCS12" | "P12",
         /// A PEM file with a private key and its certificates. Not in Flume.

@@ -1,5 +1,5 @@
-//! Tests of keystores and the acceptor. The keystores in `testdata` were made once with `keytool`
-//! of JDK 17 and OpenSSL 3; all but `chain.p12` hold the same key, password `changeit`.
+//! Tests of the settings and the acceptor. The keystores in `testdata` were made once with `keytool`
+//! of JDK 17; all hold the same key, password `changeit`. The kinds of keystores are tested in `flafka-keystore`.
 
 use std::path::Path;
 
@@ -16,10 +16,6 @@ fn file(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn read(name: &str, password: &str) -> Result<Vec<keystore::KeyEntry>, KeystoreError> {
-    keystore::read(&std::fs::read(file(name)).expect("fixture"), password)
-}
-
 fn settings(name: &str) -> ServerTls {
     ServerTls {
         ssl: true,
@@ -31,75 +27,6 @@ fn settings(name: &str) -> ServerTls {
 
 fn names(words: &str) -> Option<Names> {
     Some(Names(words.split(' ').map(str::to_owned).collect()))
-}
-
-#[test]
-fn keystores_of_java_and_openssl_old_and_new_hold_the_same_key() {
-    let expected = read("ec.pem", "").expect("PEM");
-    for name in ["ec.p12", "java8.p12", "openssl1.p12", "openssl3.p12"] {
-        let entries = read(name, "changeit").unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!(entries.len(), 1, "{name}");
-        assert_eq!(entries[0].alias, "server", "{name}");
-        assert_eq!(
-            entries[0].key.secret_der(),
-            expected[0].key.secret_der(),
-            "{name}"
-        );
-        assert_eq!(entries[0].chain, expected[0].chain, "{name}");
-    }
-}
-
-#[test]
-fn a_jks_keystore_holds_its_keys_by_alias() {
-    let entries = read("ec.jks", "changeit").expect("JKS");
-    let chosen = keystore::choose(entries, Some("SECOND")).expect("there");
-    assert_eq!((chosen.alias.as_str(), chosen.chain.len()), ("second", 1));
-    let none = keystore::choose(read("ec.jks", "changeit").expect("JKS"), Some("third"));
-    let text = none.expect_err("not there").to_string();
-    assert!(
-        text.contains("`third`") && text.contains("`server`"),
-        "{text}"
-    );
-}
-
-#[test]
-fn a_chain_is_put_in_order_and_the_password_may_have_any_letters() {
-    let entries = read("chain.p12", "pässword").expect("PKCS12");
-    assert_eq!(entries[0].chain.len(), 2);
-}
-
-#[test]
-fn a_wrong_password_is_told_from_damage() {
-    for name in ["ec.p12", "java8.p12", "openssl1.p12", "ec.jks", "chain.p12"] {
-        let error = read(name, "wrong").expect_err(name);
-        assert_eq!(error, KeystoreError::WrongPassword, "{name}");
-    }
-    assert_eq!(
-        keystore::read(b"hello", "").expect_err("no keystore"),
-        KeystoreError::UnknownKind
-    );
-    assert_eq!(
-        keystore::read(b"", "").expect_err("empty"),
-        KeystoreError::UnknownKind
-    );
-}
-
-#[test]
-fn cut_and_changed_keystores_are_errors_never_panics() {
-    for name in ["openssl3.p12", "ec.jks"] {
-        let good = std::fs::read(file(name)).expect("fixture");
-        for length in (0..good.len()).step_by(7) {
-            assert!(
-                keystore::read(&good[..length], "changeit").is_err(),
-                "{name} cut at {length}"
-            );
-        }
-        for at in (0..good.len()).step_by(13) {
-            let mut bad = good.clone();
-            bad[at] ^= 0x55;
-            let _may_still_be_read = keystore::read(&bad, "changeit");
-        }
-    }
 }
 
 #[test]
@@ -166,7 +93,7 @@ pub(crate) fn client() -> tokio_rustls::TlsConnector {
 
 #[tokio::test]
 async fn a_client_talks_to_each_kind_of_keystore() {
-    for name in ["ec.p12", "java8.p12", "ec.pem"] {
+    for name in ["ec.p12", "ec.pem"] {
         let acceptor = settings(name)
             .acceptor()
             .unwrap_or_else(|error| panic!("{name}: {error}"));

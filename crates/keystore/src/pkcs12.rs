@@ -6,22 +6,21 @@
 
 use std::num::NonZeroU32;
 
-use aws_lc_rs::cipher::{
-    AES_128, AES_192, AES_256, Algorithm, DecryptionContext, PaddedBlockDecryptingKey,
-    UnboundCipherKey,
-};
+use aws_lc_rs::cipher::{AES_128, AES_192, AES_256, Algorithm};
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
 
-use super::der::{
+use crate::der::{
     BMP_STRING, CONTEXT_0, CONTEXT_0_PRIMITIVE, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE,
-    SET,
+    SET, dotted,
 };
-use super::keystore::{KeyEntry, KeystoreError, utf16};
-use super::rc2;
-
-/// Most iterations of a key derivation; `keytool` writes 10000, the strictest advice is 1.3 million.
-const MOST_ITERATIONS: u32 = 10_000_000;
+use crate::entry::KeyEntry;
+use crate::error::KeystoreError;
+use crate::java_store::utf16;
+use crate::pbe::{self, TRIPLE_DES, bounded};
+use crate::rc2;
+use crate::secret::SecretKey;
 
 // 1.2.840.113549.…: contents, bags, attributes, ciphers, digests.
 const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
@@ -38,18 +37,11 @@ const AES: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 1];
 const SHA1: &[u8] = &[0x2b, 0x0e, 3, 2, 26];
 const SHA2: &[u8] = &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
 
-/// Old keystores are under it; nothing is encrypted with it here.
-#[expect(
-    deprecated,
-    reason = "deprecated for encryption; files of Java 8 can be read in no other way"
-)]
-const TRIPLE_DES: Algorithm = aws_lc_rs::cipher::DES_EDE3_FOR_LEGACY_USE_ONLY;
-
 /// A password in both forms that the ciphers want.
 struct Password<'p> {
     text: &'p str,
     /// UTF-16BE with a closing zero.
-    wide: Vec<u8>,
+    wide: Zeroizing<Vec<u8>>,
 }
 
 /// What a bag says about itself.
@@ -59,20 +51,73 @@ struct Attributes {
     key_id: Option<Vec<u8>>,
 }
 
+impl<'p> Password<'p> {
+    fn new(text: &'p str) -> Self {
+        let mut wide = utf16(text);
+        wide.extend([0, 0]);
+        Self { text, wide }
+    }
+}
+
 #[derive(Default)]
 struct Contents {
-    keys: Vec<(Attributes, Vec<u8>)>,
+    /// Kept only when private keys are wanted.
+    keys: Option<Vec<(Attributes, Vec<u8>)>>,
     certificates: Vec<(Attributes, Vec<u8>)>,
+    /// Sealed, as EncryptedPrivateKeyInfo.
+    secrets: Vec<(Attributes, Vec<u8>)>,
 }
 
 /// The keys of a keystore, each with its chain.
-pub(super) fn read(file: &[u8], password: &str) -> Result<Vec<KeyEntry>, KeystoreError> {
-    let mut wide = utf16(password);
-    wide.extend([0, 0]);
-    let password = Password {
-        text: password,
-        wide,
+pub(crate) fn read(file: &[u8], password: &str) -> Result<Vec<KeyEntry>, KeystoreError> {
+    let mut contents = Contents {
+        keys: Some(Vec::new()),
+        ..Contents::default()
     };
+    read_contents(file, password, &mut contents)?;
+    Ok(entries(contents))
+}
+
+/// The secret keys of a keystore by alias, as EncryptedPrivateKeyInfo.
+pub(crate) fn sealed_secrets(
+    file: &[u8],
+    password: &str,
+) -> Result<Vec<(String, Vec<u8>)>, KeystoreError> {
+    let mut contents = Contents::default();
+    read_contents(file, password, &mut contents)?;
+    let named = |(attributes, info): (Attributes, _)| (attributes.name.unwrap_or_default(), info);
+    Ok(contents.secrets.into_iter().map(named).collect())
+}
+
+/// The key in an EncryptedPrivateKeyInfo; `None` when the password does not fit.
+pub(crate) fn unseal_secret(
+    info: &[u8],
+    password: &str,
+) -> Result<Option<SecretKey>, KeystoreError> {
+    let mut sealed = Der(info).inside(SEQUENCE)?;
+    let cipher = sealed.inside(SEQUENCE)?;
+    let plain = match decrypt(cipher, sealed.of(OCTET_STRING)?, &Password::new(password)) {
+        Err(KeystoreError::WrongPassword) => return Ok(None),
+        other => Zeroizing::new(other?),
+    };
+    let mut key = Der(&plain).inside(SEQUENCE)?;
+    key.of(INTEGER)?;
+    let id = key.inside(SEQUENCE)?.of(OBJECT_ID)?;
+    Ok(Some(SecretKey {
+        algorithm: match id.starts_with(AES) {
+            true => "AES".to_owned(),
+            false => dotted(id),
+        },
+        bytes: Zeroizing::new(key.of(OCTET_STRING)?.to_vec()),
+    }))
+}
+
+fn read_contents(
+    file: &[u8],
+    password: &str,
+    contents: &mut Contents,
+) -> Result<(), KeystoreError> {
+    let password = Password::new(password);
     let mut pfx = Der(file).inside(SEQUENCE)?;
     pfx.of(INTEGER)?;
     let mut safe = pfx.inside(SEQUENCE)?;
@@ -84,12 +129,11 @@ pub(super) fn read(file: &[u8], password: &str) -> Result<Vec<KeyEntry>, Keystor
     if !pfx.is_empty() {
         check_mac(pfx.inside(SEQUENCE)?, safe, &password)?;
     }
-    let mut contents = Contents::default();
     let mut parts = Der(safe).inside(SEQUENCE)?;
     while !parts.is_empty() {
-        read_part(parts.inside(SEQUENCE)?, &password, &mut contents)?;
+        read_part(parts.inside(SEQUENCE)?, &password, contents)?;
     }
-    Ok(entries(contents))
+    Ok(())
 }
 
 fn check_mac(mut mac: Der<'_>, safe: &[u8], password: &Password<'_>) -> Result<(), KeystoreError> {
@@ -154,14 +198,25 @@ fn read_bags(
         let mut value = bag.inside(CONTEXT_0)?;
         match kind.strip_prefix(BAGS) {
             Some([1]) => {
-                let key = value.any()?.whole.to_vec();
-                contents.keys.push((attributes(bag)?, key));
+                if let Some(keys) = &mut contents.keys {
+                    keys.push((attributes(bag)?, value.any()?.whole.to_vec()));
+                }
             }
             Some([2]) => {
-                let mut sealed = value.inside(SEQUENCE)?;
-                let cipher = sealed.inside(SEQUENCE)?;
-                let key = decrypt(cipher, sealed.of(OCTET_STRING)?, password)?;
-                contents.keys.push((attributes(bag)?, key));
+                if let Some(keys) = &mut contents.keys {
+                    let mut sealed = value.inside(SEQUENCE)?;
+                    let cipher = sealed.inside(SEQUENCE)?;
+                    let key = decrypt(cipher, sealed.of(OCTET_STRING)?, password)?;
+                    keys.push((attributes(bag)?, key));
+                }
+            }
+            Some([5]) => {
+                let mut secret = value.inside(SEQUENCE)?;
+                // Java puts a shrouded key there.
+                if secret.of(OBJECT_ID)?.strip_prefix(BAGS) == Some(&[2]) {
+                    let info = secret.inside(CONTEXT_0)?.of(OCTET_STRING)?.to_vec();
+                    contents.secrets.push((attributes(bag)?, info));
+                }
             }
             Some([3]) => {
                 let mut certificate = value.inside(SEQUENCE)?;
@@ -201,7 +256,10 @@ fn attributes(mut bag: Der<'_>) -> Result<Attributes, KeystoreError> {
 
 /// Joins each key with its certificate and the issuers of that.
 fn entries(contents: Contents) -> Vec<KeyEntry> {
-    let Contents { keys, certificates } = contents;
+    let Contents {
+        keys, certificates, ..
+    } = contents;
+    let keys = keys.unwrap_or_default();
     let is_only = keys.len() == 1;
     let chain_of = |attributes: &Attributes| {
         let own = certificates
@@ -288,7 +346,8 @@ fn decrypt_pbes2(
     }
     let mut derivation = derivation.inside(SEQUENCE)?;
     let salt = derivation.of(OCTET_STRING)?;
-    let iterations = bounded(derivation.number()?)?;
+    let iterations =
+        NonZeroU32::new(bounded(derivation.number()?)?).expect("a bounded count is at least one");
     if derivation.is_next(INTEGER) {
         derivation.of(INTEGER)?;
     }
@@ -322,25 +381,8 @@ fn decrypt_block_cipher(
     iv: &[u8],
     data: &[u8],
 ) -> Result<Vec<u8>, KeystoreError> {
-    let wrong = |_| KeystoreError::WrongPassword;
-    let context = match iv.len() {
-        8 => DecryptionContext::Iv64(iv.try_into().map_err(wrong)?),
-        _ => DecryptionContext::Iv128(iv.try_into().map_err(wrong)?),
-    };
-    let key = UnboundCipherKey::new(algorithm, key).map_err(wrong)?;
-    let key = PaddedBlockDecryptingKey::cbc_pkcs7(key).map_err(wrong)?;
-    let mut data = data.to_vec();
-    let length = key.decrypt(&mut data, context).map_err(wrong)?.len();
-    data.truncate(length);
-    Ok(data)
-}
-
-fn bounded(iterations: u32) -> Result<NonZeroU32, KeystoreError> {
-    NonZeroU32::new(iterations)
-        .filter(|count| count.get() <= MOST_ITERATIONS)
-        .ok_or(KeystoreError::Damaged {
-            what: "iteration count",
-        })
+    let plain = pbe::decrypt(algorithm, key, iv, data).ok_or(KeystoreError::WrongPassword)?;
+    Ok(plain.to_vec())
 }
 
 /// Key material as of RFC 7292, appendix B.2: `purpose` 1 = key, 2 = vector, 3 = MAC.
@@ -352,7 +394,7 @@ fn derive(
     iterations: u32,
     length: usize,
 ) -> Result<Vec<u8>, KeystoreError> {
-    let iterations = bounded(iterations)?.get();
+    let iterations = bounded(iterations)?;
     let block = algorithm.block_len();
     let fill = |part: &[u8]| {
         let whole = part.len().div_ceil(block) * block;

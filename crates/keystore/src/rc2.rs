@@ -25,12 +25,12 @@ const PI: [u8; 256] = [
 ];
 
 /// Bytes of a block.
-pub(super) const BLOCK: usize = 8;
+pub(crate) const BLOCK: usize = 8;
 /// Bytes of a key of 40 bits.
-pub(super) const KEY: usize = 5;
+pub(crate) const KEY: usize = 5;
 
 /// Decrypts and removes the padding; `None` when that is not as it must be.
-pub(super) fn decrypt_cbc(key: [u8; KEY], iv: [u8; BLOCK], data: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn decrypt_cbc(key: [u8; KEY], iv: [u8; BLOCK], data: &[u8]) -> Option<Vec<u8>> {
     let words = expand(key);
     let mut out = Vec::with_capacity(data.len());
     let mut before = iv;

@@ -1,41 +1,41 @@
 //! A reader for the DER that keystores and certificates are made of: tag, length, contents.
 //!
-//! Only what [`super::pkcs12`] needs. Constructed strings and indefinite lengths of old BER files
+//! Only what [`crate::pkcs12`] needs. Constructed strings and indefinite lengths of old BER files
 //! are refused. Invariant: every length is checked against the bytes that are there.
 
-use super::keystore::KeystoreError;
+use crate::error::KeystoreError;
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OBJECT_ID: u8 = 0x06;
-pub(super) const BMP_STRING: u8 = 0x1e;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_ID: u8 = 0x06;
+pub(crate) const BMP_STRING: u8 = 0x1e;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 /// `[0]`, constructed.
-pub(super) const CONTEXT_0: u8 = 0xa0;
+pub(crate) const CONTEXT_0: u8 = 0xa0;
 /// `[0]`, primitive.
-pub(super) const CONTEXT_0_PRIMITIVE: u8 = 0x80;
+pub(crate) const CONTEXT_0_PRIMITIVE: u8 = 0x80;
 
 /// One element.
 #[derive(Clone, Copy)]
-pub(super) struct Element<'d> {
-    pub(super) tag: u8,
-    pub(super) contents: &'d [u8],
+pub(crate) struct Element<'d> {
+    pub(crate) tag: u8,
+    pub(crate) contents: &'d [u8],
     /// The element with its tag and length.
-    pub(super) whole: &'d [u8],
+    pub(crate) whole: &'d [u8],
 }
 
 /// Reads elements one after the other.
 #[derive(Clone, Copy)]
-pub(super) struct Der<'d>(pub(super) &'d [u8]);
+pub(crate) struct Der<'d>(pub(crate) &'d [u8]);
 
 impl<'d> Der<'d> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The next element.
-    pub(super) fn any(&mut self) -> Result<Element<'d>, KeystoreError> {
+    pub(crate) fn any(&mut self) -> Result<Element<'d>, KeystoreError> {
         let cut = || KeystoreError::Damaged {
             what: "DER element",
         };
@@ -64,7 +64,7 @@ impl<'d> Der<'d> {
     }
 
     /// The contents of the next element, which must have `tag`.
-    pub(super) fn of(&mut self, tag: u8) -> Result<&'d [u8], KeystoreError> {
+    pub(crate) fn of(&mut self, tag: u8) -> Result<&'d [u8], KeystoreError> {
         let element = self.any()?;
         match element.tag == tag {
             true => Ok(element.contents),
@@ -75,17 +75,17 @@ impl<'d> Der<'d> {
     }
 
     /// The elements inside the next one, which must have `tag`.
-    pub(super) fn inside(&mut self, tag: u8) -> Result<Der<'d>, KeystoreError> {
+    pub(crate) fn inside(&mut self, tag: u8) -> Result<Der<'d>, KeystoreError> {
         self.of(tag).map(Der)
     }
 
     /// Whether the next element has `tag`.
-    pub(super) fn is_next(&self, tag: u8) -> bool {
+    pub(crate) fn is_next(&self, tag: u8) -> bool {
         self.0.first() == Some(&tag)
     }
 
     /// A positive whole number that fits.
-    pub(super) fn number(&mut self) -> Result<u32, KeystoreError> {
+    pub(crate) fn number(&mut self) -> Result<u32, KeystoreError> {
         let digits = self.of(INTEGER)?;
         let too_large = digits.len() > 5 || digits.first().is_none_or(|first| *first >= 0x80);
         let value = digits
@@ -99,7 +99,7 @@ impl<'d> Der<'d> {
 }
 
 /// An object identifier in dots, for messages.
-pub(super) fn dotted(id: &[u8]) -> String {
+pub(crate) fn dotted(id: &[u8]) -> String {
     let mut parts: Vec<u64> = Vec::new();
     let mut value = 0u64;
     for byte in id.iter().take(64) {
