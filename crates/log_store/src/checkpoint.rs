@@ -19,14 +19,18 @@
 //!         producers: count u32, each id i64, epoch i16, last ms i64, batches: count u8,
 //!                    each first sequence i32, last sequence i32, base offset i64, last offset i64
 //! ```
+//! What lies behind the checksum is room for a larger checkpoint and is never read. A checkpoint is written into the room
+//! of one that is no longer needed (`reserve.tmp`), so that a full disk cannot keep acks from freeing space.
+//!
 //! Invariant: all segment bytes that a checkpoint names were synced before it was written.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::acks::AckState;
 use crate::codec::{Malformed, Reader, Writer, crc32c};
 use crate::error::{IoFault, OpenError};
-use crate::fs::{Fs, read_whole, remove_durably, write_durably};
+use crate::fs::{Fs, OpenMode, read_whole, remove_durably};
 use crate::journal::frame::{decode_settings, encode_settings};
 use crate::op::{Offset, StreamId, Table};
 use crate::producers::Producers;
@@ -37,6 +41,10 @@ const MAGIC: &[u8; 8] = b"FLAFKCKP";
 const VERSION: u32 = 1;
 const CLEAN: u32 = 1;
 const HEADER_BYTES: usize = 24;
+/// The room for the next checkpoint.
+const RESERVE_NAME: &str = "reserve.tmp";
+/// Room is taken in pieces of this.
+const ROOM_BYTES: u64 = 64 << 10;
 /// Checkpoints kept, the newest included.
 const KEPT: usize = 2;
 /// Largest checkpoint that is read.
@@ -122,10 +130,7 @@ impl Snapshot {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, Malformed> {
-        let (content, crc) = bytes.split_last_chunk::<4>().ok_or(Malformed)?;
-        if crc32c(content).to_le_bytes() != *crc || content.len() < HEADER_BYTES {
-            return Err(Malformed);
-        }
+        let content = content(bytes).ok_or(Malformed)?;
         let mut reader = Reader::new(content);
         if reader.raw(8)? != MAGIC || reader.u32()? != VERSION {
             return Err(Malformed);
@@ -155,16 +160,86 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Writes the file durably, then removes all but the newest two.
+    /// Writes the file durably, then keeps the newest two, and one for its room.
     pub(crate) fn store(&self, fs: &dyn Fs, dir: &Path) -> Result<(), IoFault> {
         let name = file_name(self.lsn);
-        write_durably(fs, dir, &name, &self.encode())
+        let bytes = self.encode();
+        write_into_reserve(fs, dir, &name, &bytes)
             .map_err(IoFault::of("write checkpoint", &dir.join(&name)))?;
         let mut lsns = list(fs, dir)?;
         lsns.truncate(lsns.len().saturating_sub(KEPT));
-        let old: Vec<String> = lsns.into_iter().map(file_name).collect();
-        remove_durably(fs, dir, &old).map_err(IoFault::of("remove old checkpoints", dir))
+        let mut old: Vec<String> = lsns.into_iter().map(file_name).collect();
+        let recycled = old
+            .pop()
+            .is_some_and(|old| fs.rename(&dir.join(old), &dir.join(RESERVE_NAME)).is_ok());
+        if recycled {
+            fs.sync_dir(dir)
+                .map_err(IoFault::of("remove old checkpoints", dir))?;
+        }
+        remove_durably(fs, dir, &old).map_err(IoFault::of("remove old checkpoints", dir))?;
+        if let Err(error) = make_room(fs, dir, recycled, bytes.len() as u64) {
+            // It is there to be had as long as the disk is not full.
+            tracing::debug!(dir = %dir.display(), %error, "no room reserved for the next checkpoint");
+        }
+        Ok(())
     }
+}
+
+/// What the checksum covers, if it is right.
+fn content(bytes: &[u8]) -> Option<&[u8]> {
+    let length = bytes.get(HEADER_BYTES - 8..HEADER_BYTES)?.first_chunk()?;
+    let end = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let end = end.checked_add(HEADER_BYTES)?;
+    let content = bytes.get(..end)?;
+    let crc = bytes.get(end..end.checked_add(4)?)?;
+    (crc32c(content).to_le_bytes() == *crc).then_some(content)
+}
+
+/// As [`crate::fs::write_durably`], in the room of the reserve if there is one.
+fn write_into_reserve(fs: &dyn Fs, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    // Under its own name until it is whole: of two renames that hang together a power cut may undo the first.
+    let temporary = dir.join(RESERVE_NAME);
+    let written = || -> io::Result<()> {
+        let file = match fs.open(&temporary, OpenMode::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs.open(&temporary, OpenMode::Create)?
+            }
+            opened => opened?,
+        };
+        file.write_all_at(bytes, 0)?;
+        file.sync_data()
+    };
+    if let Err(error) = written() {
+        // Room or garbage: either way it must not lie about under this name. A file whose sync failed is not used again.
+        drop(fs.remove_file(&temporary));
+        return Err(error);
+    }
+    fs.rename(&temporary, &dir.join(name))?;
+    fs.sync_dir(dir)
+}
+
+/// Sees to it that the next checkpoint has room, twice what this one needed.
+fn make_room(fs: &dyn Fs, dir: &Path, exists: bool, bytes: u64) -> io::Result<()> {
+    let wanted = (bytes * 2).next_multiple_of(ROOM_BYTES);
+    let mode = if exists {
+        OpenMode::Write
+    } else {
+        OpenMode::Create
+    };
+    let file = fs.open(&dir.join(RESERVE_NAME), mode)?;
+    if file.length()? < wanted {
+        file.allocate(wanted)?;
+    }
+    Ok(())
+}
+
+/// Gives the space of all checkpoints but the newest back. Says whether there was any.
+pub(crate) fn drop_older(fs: &dyn Fs, dir: &Path) -> Result<bool, IoFault> {
+    let mut lsns = list(fs, dir)?;
+    lsns.pop();
+    let old: Vec<String> = lsns.into_iter().map(file_name).collect();
+    remove_durably(fs, dir, &old).map_err(IoFault::of("remove old checkpoints", dir))?;
+    Ok(!old.is_empty())
 }
 
 impl StreamSnapshot {
@@ -259,10 +334,7 @@ pub(crate) fn load_newest(
             && let Some(version) = bytes.get(8..12)
         {
             let found = u32::from_le_bytes([version[0], version[1], version[2], version[3]]);
-            let sound = bytes
-                .split_last_chunk::<4>()
-                .is_some_and(|(content, crc)| crc32c(content).to_le_bytes() == *crc);
-            if sound && found > VERSION {
+            if found > VERSION && content(&bytes).is_some() {
                 return Err(OpenError::UnknownVersion {
                     path,
                     found,

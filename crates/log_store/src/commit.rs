@@ -21,11 +21,6 @@ use crate::queue::{CommitRequest, Reply, tell};
 use crate::segment::{self, Segment};
 use crate::stream::StreamState;
 
-/// How many bytes may be written before the free space is looked at again.
-const FREE_LOOK_BYTES: u64 = 8 << 20;
-/// How long a look at the free space counts.
-const FREE_LOOK_TIME: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// What one round may take.
 #[derive(Debug)]
 pub(crate) struct RoundLoad {
@@ -167,39 +162,6 @@ impl Engine {
             .collect();
         plan.choose_bulk(self.options.bulk_bytes, self.journal.largest_group());
         (plan, planned)
-    }
-
-    /// Whether appends have to be refused, so that acks and trims can still make room.
-    fn look_for_space(&mut self) -> Option<CommitError> {
-        if let Some(fault) = &self.spare_fault
-            && self.journal.room() < self.journal.capacity() / 4
-        {
-            return Some(CommitError::NoSpace(fault.clone()));
-        }
-        let least = self.options.min_free_bytes;
-        if least == 0 {
-            return None;
-        }
-        let now = self.clock.monotonic();
-        let old = self
-            .free_looked_at
-            .is_none_or(|at| now.saturating_sub(at) >= FREE_LOOK_TIME);
-        if old || self.free_bytes < least.saturating_add(FREE_LOOK_BYTES) {
-            self.free_looked_at = Some(now);
-            // A file system that cannot say how full it is will say so by the write.
-            self.free_bytes = self.fs.space_left(&self.options.dir).unwrap_or(u64::MAX);
-        }
-        if self.free_bytes < least && !self.unlinks.is_empty() {
-            // Freed segments go with a checkpoint: do not wait for its time.
-            self.start_checkpoint();
-        }
-        (self.free_bytes < least).then(|| {
-            let source = std::io::Error::new(
-                std::io::ErrorKind::StorageFull,
-                format!("{} bytes are free, {least} have to stay", self.free_bytes),
-            );
-            CommitError::NoSpace(IoFault::of("append to log", &self.options.dir)(source))
-        })
     }
 
     fn write_round(&mut self, plan: &mut Plan) -> Result<(), RoundFault> {

@@ -207,26 +207,6 @@ impl Engine {
         }
     }
 
-    /// Asks for the next journal file in good time. A used file that a checkpoint frees is as good as a new one and
-    /// costs no write of a whole file, so a new one is made only when there is none to free, or when it gets late.
-    pub(crate) fn prepare_spare(&mut self) {
-        let (room, capacity) = (self.journal.room(), self.journal.capacity());
-        let on_its_way = self.in_flight.spare || self.in_flight.retire;
-        if self.journal.spare || on_its_way || room > capacity / 4 * 3 {
-            return;
-        }
-        let late = room < capacity / 4;
-        if self.journal.has_used_files() && !late {
-            self.start_checkpoint();
-        } else if late || room < capacity / 2 {
-            self.in_flight.spare = true;
-            self.jobs.push(Job::Spare {
-                dir: self.journal.dir().clone(),
-                capacity,
-            });
-        }
-    }
-
     /// Starts a checkpoint if enough has happened.
     pub(crate) fn checkpoint_if_large(&mut self) {
         if self.journal.written() >= self.options.checkpoint_journal_bytes
@@ -342,13 +322,20 @@ impl Engine {
             }
             JobDone::Spare(result) => {
                 self.in_flight.spare = false;
-                self.journal.spare |= result.is_ok();
-                self.spare_fault = result.err();
+                match result {
+                    Ok(filled) => {
+                        self.journal.spare = true;
+                        self.journal.spare_filled = filled;
+                        self.spare_fault = None;
+                    }
+                    Err(fault) => self.spare_fault = Some(fault),
+                }
             }
             JobDone::Retired { spare } => {
                 self.in_flight.retire = false;
                 self.journal.spare |= spare;
                 if spare {
+                    self.journal.spare_filled = true;
                     self.spare_fault = None;
                 }
             }

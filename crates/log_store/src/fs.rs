@@ -206,8 +206,9 @@ impl Fs for RealFs {
             }
             Err(fs::TryLockError::Error(error)) => return Err(LockError::Io(error)),
         }
-        file.set_len(0).map_err(LockError::Io)?;
+        // In place: on a full disk a block that is given back may be gone.
         file.write_all_at(holder.as_bytes(), 0)
+            .and_then(|()| file.set_len(holder.len() as u64))
             .map_err(LockError::Io)?;
         Ok(Box::new(RealLock { _file: file }))
     }

@@ -60,6 +60,8 @@ pub(crate) enum Job {
     Spare {
         dir: PathBuf,
         capacity: u64,
+        /// With zeroes; else only its space is taken.
+        fill: bool,
     },
     /// Journal files that a checkpoint has freed.
     Retire {
@@ -103,7 +105,8 @@ pub(crate) enum JobDone {
         place: (u64, u64),
         journal_bytes: u64,
     },
-    Spare(Result<(), IoFault>),
+    /// Whether the spare is filled.
+    Spare(Result<bool, IoFault>),
     Retired {
         spare: bool,
     },
@@ -116,8 +119,13 @@ impl Job {
     pub(crate) fn run(self, fs: &dyn Fs) -> JobDone {
         match self {
             Job::Checkpoint(job) => job.run(fs),
-            Job::Spare { dir, capacity } => {
-                let made = files::make_spare(fs, &dir, capacity);
+            Job::Spare {
+                dir,
+                capacity,
+                fill,
+            } => {
+                let made = files::make_spare(fs, &dir, capacity, fill);
+                let made = made.map(|()| fill);
                 JobDone::Spare(made.map_err(IoFault::of("prepare journal", &dir)))
             }
             Job::Retire {

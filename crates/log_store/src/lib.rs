@@ -50,6 +50,7 @@ mod segment;
 mod settings;
 #[doc(hidden)]
 pub mod sim_fs;
+mod space;
 mod stream;
 mod tables;
 mod tail;

@@ -82,21 +82,30 @@ impl Engine {
         if !journal && !moved {
             return Ok(());
         }
-        self.checkpoint_with(false, proven_lsn)
+        self.checkpoint_with(false, proven_lsn, moved)
     }
 
     /// Writes a checkpoint on this thread: at the end, or at a start that needs one.
     pub(crate) fn checkpoint_here(&mut self, clean: bool) -> Result<(), CommitError> {
         let proven_lsn = self.journal.synced_lsn();
-        self.checkpoint_with(clean, proven_lsn)
+        self.checkpoint_with(clean, proven_lsn, false)
             .map_err(commit_fault)
     }
 
     /// A checkpoint on this thread, whatever the housekeeper is doing. Segments that cannot be synced move out first.
-    fn checkpoint_with(&mut self, clean: bool, proven_lsn: u64) -> Result<(), IoFault> {
-        for _ in 0..MAX_ATTEMPTS {
+    fn checkpoint_with(
+        &mut self,
+        clean: bool,
+        proven_lsn: u64,
+        moved: bool,
+    ) -> Result<(), IoFault> {
+        for attempt in 0..MAX_ATTEMPTS {
             let in_flight = self.in_flight.segments();
             self.move_out(in_flight, proven_lsn)?;
+            if attempt > 0 || moved || self.in_flight.checkpoint {
+                // The housekeeper may yet store a checkpoint of this place, without what has moved: ours is a later one.
+                self.journal.skip_lsn();
+            }
             let job = self.make_checkpoint(clean)?;
             let JobDone::Checkpoint {
                 result,

@@ -23,6 +23,7 @@ use crate::error::{CommitError, IoFault, OpenError};
 use crate::fs::{File, Fs, Lock, LockError, OpenMode, create_durably};
 use crate::jobs::remove_dir;
 use crate::journal::files::{self, FRAMES_AT, JournalFile};
+use crate::journal::finish::firm_up;
 use crate::journal::scan::{self, Scan};
 use crate::journal::writer::JournalWriter;
 use crate::mend::Covered;
@@ -145,10 +146,11 @@ pub(crate) fn open(
     )?;
     cut |= !report.damages.is_empty();
     firm_up(&scan)?;
+    let spare = spare || make_old_one_spare(&*fs, &dirs, &sequences, place.0);
     let journal = next_journal(&fs, &options, &dirs, &scan, &sequences, spare)?;
     node.epoch = node.epoch.saturating_add(1);
-    node.store(&*fs, &options.dir)?;
-    let old: Vec<u64> = sequences.into_iter().filter(|s| *s < place.0).collect();
+    store_node(&*fs, &node, &options, &dirs)?;
+    let old = old_sequences(&*fs, &dirs, &sequences, place.0)?;
     let many = scan.files.len() > MAX_JOURNAL_FILES;
     let mut engine = build(options, fs, clock, lock, node, replay, journal)?;
     engine.covered = covered;
@@ -169,7 +171,42 @@ pub(crate) fn open(
             },
         })?;
     }
+    engine.prepare_spare();
     Ok((engine, report))
+}
+
+/// On a full disk the older checkpoint makes room: it is only there for the case that the newest is damaged.
+fn store_node(
+    fs: &dyn Fs,
+    node: &Node,
+    options: &LogOptions,
+    dirs: &Dirs,
+) -> Result<(), OpenError> {
+    match node.store(fs, &options.dir) {
+        Err(fault) if fault.is_no_space() && checkpoint::drop_older(fs, &dirs.checkpoint)? => {
+            Ok(node.store(fs, &options.dir)?)
+        }
+        stored => Ok(stored?),
+    }
+}
+
+/// Journal files that the checkpoint has freed and that are still there.
+fn old_sequences(
+    fs: &dyn Fs,
+    dirs: &Dirs,
+    sequences: &[u64],
+    first: u64,
+) -> Result<Vec<u64>, OpenError> {
+    let (there, _) =
+        files::list_only(fs, &dirs.journal).map_err(IoFault::of("list journal", &dirs.journal))?;
+    let old = sequences.iter().copied().filter(|at| *at < first);
+    Ok(old.filter(|at| there.contains(at)).collect())
+}
+
+/// The last stop came before a used journal file was made the spare: now it is, so that a start needs no space.
+fn make_old_one_spare(fs: &dyn Fs, dirs: &Dirs, sequences: &[u64], first: u64) -> bool {
+    let old = sequences.iter().rfind(|sequence| **sequence < first);
+    old.is_some_and(|old| files::recycle(fs, &dirs.journal, *old).is_ok())
 }
 
 fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Lock>, OpenError> {
@@ -392,42 +429,6 @@ fn open_or_create(
         }
         Err(error) => Err(IoFault::of("open segment", path)(error).into()),
     }
-}
-
-/// Makes the journal's end final: after this no later start can read it differently.
-fn firm_up(scan: &Scan) -> Result<(), OpenError> {
-    let (first, from) = scan.unproven;
-    let (last, end) = scan.end;
-    for at in first..=last {
-        let journal = &scan.files[at];
-        let from = if at == first { from } else { FRAMES_AT };
-        let to = if at == last { end } else { journal.capacity };
-        let firm = || -> std::io::Result<()> {
-            let mut buffer = vec![0; 1 << 16];
-            let mut position = from;
-            while position < to {
-                let count = buffer.len().min((to - position) as usize);
-                journal.file.read_exact_at(&mut buffer[..count], position)?;
-                journal.file.write_all_at(&buffer[..count], position)?;
-                position += count as u64;
-            }
-            let mut wiped = false;
-            if at == last && end + 8 <= journal.capacity {
-                let mut magic = [0; 8];
-                journal.file.read_exact_at(&mut magic, end)?;
-                wiped = magic != [0; 8];
-                if wiped {
-                    journal.file.write_all_at(&[0; 8], end)?;
-                }
-            }
-            if from < to || wiped {
-                journal.file.sync_data()?;
-            }
-            Ok(())
-        };
-        firm().map_err(IoFault::of("finish journal", &journal.path))?;
-    }
-    Ok(())
 }
 
 /// A fresh file behind the scanned ones. Later files hold nothing that counts.

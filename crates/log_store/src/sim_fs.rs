@@ -202,6 +202,11 @@ impl SimFs {
         self.disk().plan = plan;
     }
 
+    /// Bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.disk().used()
+    }
+
     /// Sets the size of the disk.
     pub fn set_space(&self, bytes: u64) {
         self.disk().space = bytes;
@@ -379,8 +384,9 @@ impl Disk {
     }
 
     fn used(&self) -> u64 {
-        self.inodes
-            .values()
+        let linked = self.names.files.values();
+        linked
+            .filter_map(|number| self.inodes.get(number))
             .map(|inode| inode.current.len() as u64)
             .sum()
     }

@@ -281,3 +281,161 @@ fn acks_free_whole_segments_and_survive_a_restart() {
     assert_eq!(segments, 7);
     close(log);
 }
+
+fn small_segments(log: &Log, name: &str) -> StreamId {
+    let settings = StreamSettings {
+        segment_bytes: 16 * 1024,
+        ..StreamSettings::default()
+    };
+    log.create_stream(name, settings).wait().unwrap()
+}
+
+/// Every offset and every tenth timestamp is found, whatever became of the index files.
+#[test]
+fn missing_wrong_and_cut_indexes_are_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let stream = small_segments(&log, "a");
+    let count = 120;
+    for at in 0..count {
+        log.commit_blocking(vec![append(stream, batch(1, 900, at * 10))])
+            .unwrap();
+    }
+    close(log);
+    let mut indexes: Vec<_> = std::fs::read_dir(dir.path().join("log/a.1"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|end| end == "oix" || end == "tix")
+        })
+        .collect();
+    indexes.sort();
+    assert!(indexes.len() >= 12, "{indexes:?}");
+    let damage: [fn(&std::path::Path, Vec<u8>); 5] = [
+        |path, _| std::fs::remove_file(path).unwrap(),
+        |path, bytes| std::fs::write(path, &bytes[..bytes.len() - 3]).unwrap(),
+        |path, bytes| std::fs::write(path, &bytes[..9.min(bytes.len())]).unwrap(),
+        |path, mut bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 8;
+            std::fs::write(path, bytes).unwrap();
+        },
+        |path, _| std::fs::write(path, vec![0xA5; 5000]).unwrap(),
+    ];
+    for (number, path) in indexes.iter().enumerate() {
+        damage[number % damage.len()](path, std::fs::read(path).unwrap());
+    }
+    let (log, report) = open(&dir);
+    assert!(report.damages.is_empty(), "an index is derived: {report:?}");
+    for at in 0..count {
+        let plan = log.read(stream, Offset(at), 1, true).unwrap();
+        let bytes = plan.read_to_bytes().unwrap();
+        let header = records::BatchHeader::parse(&bytes).unwrap();
+        assert_eq!(header.base_offset, at);
+        let found = log.offset_for_timestamp(stream, at * 10 - 9).unwrap();
+        assert_eq!(found, Some((Offset(at), at * 10)));
+    }
+    close(log);
+}
+
+/// Timestamps are the producers': they need not rise, and the first record at or after a time is the answer.
+#[test]
+fn a_lookup_by_time_goes_across_segments_and_unordered_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let stream = small_segments(&log, "a");
+    let mut dice = sim_fs::Dice::new(9);
+    let mut times = Vec::new();
+    for at in 0..150_i64 {
+        let time = at * 100 + dice.below(1500) as i64 - 700;
+        times.push(time);
+        log.commit_blocking(vec![append(stream, batch(1, 700, time))])
+            .unwrap();
+    }
+    let check = |log: &Log, start: i64| {
+        for asked in (-800..16_000).step_by(37) {
+            let wanted = times.iter().enumerate().skip(start as usize);
+            let mut wanted = wanted.filter(|(_, time)| **time >= asked);
+            let wanted = wanted.next().map(|(at, time)| (Offset(at as i64), *time));
+            let found = log.offset_for_timestamp(stream, asked).unwrap();
+            assert_eq!(found, wanted, "at or after {asked}");
+        }
+        let newest = times[start as usize..].iter().max().unwrap();
+        let (_, time) = log.offset_of_max_timestamp(stream).unwrap().unwrap();
+        assert_eq!(time, *newest);
+    };
+    check(&log, 0);
+    close(log);
+    let (log, _) = open(&dir);
+    check(&log, 0);
+    let log_start = Offset(61);
+    log.commit_blocking(vec![Op::TrimTo { stream, log_start }])
+        .unwrap();
+    check(&log, 61);
+    close(log);
+}
+
+/// Nothing of a backlog is read at start: only what lies behind the last checkpoint.
+#[test]
+fn a_start_reads_only_the_tail_of_a_large_backlog() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let stream = log
+        .create_stream("a", StreamSettings::default())
+        .wait()
+        .unwrap();
+    let large = batch(1000, 1000, 1);
+    let count = (1 << 30) / large.len() + 1;
+    let settings = StreamSettings {
+        durability: Durability::Os,
+        max_batch_bytes: i32::MAX as u32,
+        segment_bytes: 256 << 20,
+        ..StreamSettings::default()
+    };
+    log.update_stream(stream, settings).wait().unwrap();
+    for _ in 0..count {
+        log.commit_blocking(vec![append(stream, large.clone())])
+            .unwrap();
+    }
+    crate::queue::block_on(log.checkpoint()).unwrap();
+    log.commit_blocking(vec![append(stream, batch(1, 10, 2))])
+        .unwrap();
+    let image = tempfile::tempdir().unwrap();
+    // As a kill would leave it, without the lock: the log is still open.
+    move_or_copy(dir.path(), image.path());
+    let (again, report) = open(&image);
+    assert!(
+        !report.clean && report.checked_bytes < 1 << 20,
+        "{report:?}"
+    );
+    assert!(
+        report.damages.is_empty() && report.cuts.is_empty(),
+        "{report:?}"
+    );
+    let bounds = again.bounds(stream).unwrap();
+    assert_eq!(bounds.high_watermark, Offset(count as i64 * 1000 + 1));
+    assert!(bounds.bytes > 1 << 30);
+    assert_eq!(
+        offsets(&again, stream, count as i64 * 1000),
+        vec![(count as i64 * 1000, 1)]
+    );
+    close(again);
+    close(log);
+}
+
+/// A copy of a log's directory that shares the content of segments: nobody writes to them any more.
+fn move_or_copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            move_or_copy(&path, &target);
+        } else if path.extension().is_some_and(|end| end == "log") {
+            std::fs::hard_link(&path, &target).unwrap();
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}

@@ -134,6 +134,7 @@ struct CommitThread<'a> {
 impl CommitThread<'_> {
     fn run(mut self) {
         let mut waiting = VecDeque::new();
+        self.hand_over();
         loop {
             let open = self
                 .queue

@@ -5,7 +5,10 @@
 //! `FLAFKA_CRASH_SEEDS=<count>` runs more histories, `FLAFKA_CRASH_SEED=<seed>` one of them again; a failure prints it.
 
 mod driver;
+mod full;
+mod interval;
 mod model;
+mod observe;
 
 use std::path::{Path, PathBuf};
 
@@ -223,7 +226,7 @@ fn judge_damage(fs: &SimFs, allowed: &[model::Model], context: &str, must_start:
     match recover(fs) {
         Ok(mut engine) => {
             let newest = allowed.last().unwrap();
-            if let Ok(observed) = driver::observe(&mut engine) {
+            if let Ok(observed) = observe::observe(&mut engine) {
                 newest.contains(&observed, context);
             }
         }
@@ -257,7 +260,7 @@ fn damage_in_a_synced_frame_costs_at_most_what_it_said() {
         let context = format!("{} {at}: {header:?}", path.display());
         let (mut engine, report) =
             driver::recover_and_tell(&damaged).unwrap_or_else(|error| panic!("{context}: {error}"));
-        let found = driver::observe(&mut engine).unwrap_or_else(|e| panic!("{context}: {e}"));
+        let found = observe::observe(&mut engine).unwrap_or_else(|e| panic!("{context}: {e}"));
         let synced = frames(&fs)
             .iter()
             .any(|(.., later)| later.durable_lsn >= header.lsn);
@@ -284,7 +287,7 @@ fn damage_in_a_synced_frame_costs_at_most_what_it_said() {
         drop(engine);
         let (mut engine, report) = driver::recover_and_tell(&damaged.killed()).unwrap();
         assert!(report.damages.is_empty(), "{context}: {report:?}");
-        let again = driver::observe(&mut engine).unwrap();
+        let again = observe::observe(&mut engine).unwrap();
         assert!(found.matches(&again, true), "{context}");
     }
     assert!(
@@ -337,7 +340,7 @@ fn damage_in_a_segment_costs_only_the_damaged_batches() {
             damaged.damage(&path, flipped);
             let context = format!("{} byte {at}", path.display());
             let mut engine = recover(&damaged).unwrap_or_else(|e| panic!("{context}: {e}"));
-            let (found, skipped) = driver::observe_past_damage(&mut engine, &context);
+            let (found, skipped) = observe::observe_past_damage(&mut engine, &context);
             newest.contains(&found, &context);
             for (name, stream) in &newest.streams {
                 let there = &found.streams[name];

@@ -4,7 +4,8 @@
 //!      2048  header again a single damaged sector must not hide which salt the frames have
 //!      4096  frames, see [`super::frame`]
 //! ```
-//! A file is born as `.tmp`: space reserved, header written, synced, renamed, directory synced. So a `.jnl` file without
+//! A file is born as `.tmp`: space reserved, header written, synced, renamed, directory synced; the spare's name is
+//! durable before it is used, so that no two names ever mean one file. So a `.jnl` file without
 //! a good header is damage, never a half-made file. Used files are recycled: their blocks are written already, and a
 //! sync of written blocks has no metadata to journal (faults.md §3.2 rule 6); the new salt keeps old frames out.
 
@@ -85,12 +86,19 @@ pub(crate) fn create(
     capacity: u64,
     spare: bool,
 ) -> io::Result<JournalFile> {
-    let temporary = dir.join(format!("{sequence:020}.tmp"));
-    let taken = spare && fs.rename(&dir.join(SPARE_NAME), &temporary).is_ok();
-    let file = if taken {
-        fs.open(&temporary, OpenMode::Write)?
-    } else {
-        fs.open(&temporary, OpenMode::Create)?
+    // One rename and no more: of two that hang together a power cut may undo the first.
+    let spare_path = dir.join(SPARE_NAME);
+    let taken = match spare {
+        true => fs.open(&spare_path, OpenMode::Write).ok(),
+        false => None,
+    };
+    let (temporary, file) = match taken {
+        Some(file) => (spare_path, file),
+        None => {
+            let temporary = dir.join(format!("{sequence:020}.tmp"));
+            let file = fs.open(&temporary, OpenMode::Create)?;
+            (temporary, file)
+        }
     };
     if file.length()? != capacity {
         file.set_len(0)?;
@@ -166,26 +174,51 @@ pub(crate) fn list_only(fs: &dyn Fs, dir: &Path) -> io::Result<(Vec<u64>, bool)>
     Ok((sequences, spare))
 }
 
-/// The sequences of all journal files, ascending. Leftovers of unfinished creations are removed, but for the spare.
+/// The sequences of all journal files, ascending. Leftovers of unfinished creations are the spare, or go.
 pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> io::Result<(Vec<u64>, bool)> {
+    let (sequences, mut spare) = list_only(fs, dir)?;
     for name in fs.list(dir)? {
         let name = name.to_string_lossy().into_owned();
-        if name.ends_with(".tmp") && name != SPARE_NAME {
+        if !name.ends_with(".tmp") || name == SPARE_NAME {
+            continue;
+        }
+        // Its space is worth keeping: the disk may be full.
+        if spare {
             fs.remove_file(&dir.join(name))?;
+        } else {
+            fs.rename(&dir.join(name), &dir.join(SPARE_NAME))?;
+            fs.sync_dir(dir)?;
+            spare = true;
         }
     }
-    list_only(fs, dir)
+    Ok((sequences, spare))
 }
 
-/// Prepares the spare: written zeroes, so that later syncs are cheap. Runs beside the commits.
-pub(crate) fn make_spare(fs: &dyn Fs, dir: &Path, capacity: u64) -> io::Result<()> {
+/// Prepares the spare: its space, and if `fill` is set written zeroes, so that later syncs are cheap. A spare that has its
+/// space already is filled; it has another name meanwhile. Runs beside the commits.
+pub(crate) fn make_spare(fs: &dyn Fs, dir: &Path, capacity: u64, fill: bool) -> io::Result<()> {
     let path = dir.join(SPARE_NAME);
     let filling = dir.join("filling.tmp");
-    let file = fs.open(&filling, OpenMode::Create)?;
-    file.allocate(capacity)?;
-    write_zeroes(&*file, 0, capacity)?;
+    let mode = match fs.rename(&path, &filling) {
+        Ok(()) => OpenMode::Write,
+        Err(_) => OpenMode::Create,
+    };
+    let file = fs.open(&filling, mode)?;
+    if file.length()? < capacity {
+        file.allocate(capacity)?;
+    }
+    if fill {
+        write_zeroes(&*file, 0, capacity)?;
+    }
     file.sync_data()?;
-    fs.rename(&filling, &path)
+    fs.rename(&filling, &path)?;
+    fs.sync_dir(dir)
+}
+
+/// Makes a used file that nobody needs the spare.
+pub(crate) fn recycle(fs: &dyn Fs, dir: &Path, sequence: u64) -> io::Result<()> {
+    fs.rename(&dir.join(file_name(sequence)), &dir.join(SPARE_NAME))?;
+    fs.sync_dir(dir)
 }
 
 /// Turns used files into the spare, or removes them if there is one. The checkpoint that frees them is durable.

@@ -97,6 +97,8 @@ pub(crate) struct JournalWriter {
     capacity: u64,
     /// Whether the spare file is ready.
     pub(crate) spare: bool,
+    /// Whether it is filled, not only reserved.
+    pub(crate) spare_filled: bool,
     /// Files that hold frames a checkpoint still needs, oldest first, without the current one.
     older: Vec<u64>,
     /// Those of them that failed: never used again.
@@ -124,6 +126,7 @@ impl JournalWriter {
             synced_lsn: next_lsn - 1,
             attempted_lsn: next_lsn - 1,
             spare,
+            spare_filled: false,
             older,
             failed: Vec::new(),
             written: 0,
@@ -138,6 +141,11 @@ impl JournalWriter {
     /// Largest group that can ever be written.
     pub(crate) fn largest_group(&self) -> u64 {
         self.capacity - FRAMES_AT
+    }
+
+    /// Whether the next file is there, with nothing left to do.
+    pub(crate) fn has_filled_spare(&self) -> bool {
+        self.spare && self.spare_filled
     }
 
     /// Bytes left in the current file.
@@ -264,6 +272,15 @@ impl JournalWriter {
         self.synced_lsn = self.last_lsn();
         self.attempted_lsn = self.last_lsn();
         Ok(())
+    }
+
+    /// Leaves out one LSN, for a checkpoint that must not be taken for another one at this place.
+    pub(crate) fn skip_lsn(&mut self) {
+        if self.synced_lsn == self.last_lsn() {
+            self.synced_lsn += 1;
+        }
+        self.next_lsn += 1;
+        self.attempted_lsn = self.attempted_lsn.max(self.last_lsn());
     }
 
     /// Takes the files that failed out of `sequences`.

@@ -1,0 +1,134 @@
+//! F9 on the simulated disk: without a free byte, whatever a neighbour takes, acks go through and make room.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use flafka_kafka_wire::records::{BatchBuilder, Compression};
+use tokio::sync::oneshot;
+
+use super::driver::{blocking, recover, request};
+use crate::engine::Engine;
+use crate::error::CommitError;
+use crate::op::{AppendStamp, Offset, Op, StreamId};
+use crate::queue::Control;
+use crate::settings::StreamSettings;
+use crate::sim_fs::SimFs;
+
+const RECORDS: i64 = 10;
+
+fn batch() -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for _ in 0..RECORDS {
+        let value = [b'v'; 90];
+        builder
+            .push(1, None, Some(&value), std::iter::empty())
+            .unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+fn commit(engine: &mut Engine, op: Op) -> Result<(), CommitError> {
+    let (receiver, request) = request(op);
+    engine.round(vec![request]);
+    blocking(receiver).map(|_| ())
+}
+
+pub(super) fn append(engine: &mut Engine, stream: StreamId) -> Result<(), CommitError> {
+    let append = Op::Append {
+        stream,
+        batches: batch(),
+        stamp: AppendStamp::AsStream,
+    };
+    commit(engine, append)
+}
+
+/// What the housekeeper would do.
+pub(super) fn keep_house(engine: &mut Engine, fs: &SimFs) {
+    loop {
+        let jobs = engine.take_jobs();
+        if jobs.is_empty() {
+            return;
+        }
+        for job in jobs {
+            let done = job.run(fs);
+            engine.job_done(done);
+        }
+    }
+}
+
+fn channel(engine: &mut Engine) -> StreamId {
+    let settings = StreamSettings {
+        segment_bytes: 8 * 1024,
+        acked: true,
+        ..StreamSettings::default()
+    };
+    let (reply, mut receiver) = oneshot::channel();
+    engine.control(vec![Control::Create {
+        name: "channel".to_string(),
+        settings,
+        reply,
+    }]);
+    receiver.try_recv().unwrap().unwrap()
+}
+
+#[test]
+fn a_full_disk_still_drains() {
+    for seed in 0..4 {
+        let fs = SimFs::new(seed);
+        let mut engine = recover(&fs).unwrap();
+        keep_house(&mut engine, &fs);
+        let stream = channel(&mut engine);
+        fs.set_space(fs.used() + 160 * 1024);
+        while append(&mut engine, stream).is_ok() {
+            keep_house(&mut engine, &fs);
+        }
+        let refused = append(&mut engine, stream).unwrap_err();
+        assert!(matches!(refused, CommitError::NoSpace(_)), "{refused}");
+        let end = engine.streams[&stream].end;
+        let full = fs.used();
+        assert!(end > 900, "only {end} records until the disk was full");
+        let mut disk = fs;
+        for at in 0..end {
+            // A neighbour takes whatever becomes free.
+            disk.set_space(disk.used());
+            if at % 200 == 199 {
+                // Also a start needs no space, whatever way the log ended.
+                drop(engine);
+                disk = if at % 400 == 199 {
+                    disk.killed()
+                } else {
+                    disk.power_cut(seed ^ at as u64)
+                };
+                disk.set_space(disk.used());
+                engine =
+                    recover(&disk).unwrap_or_else(|error| panic!("seed {seed}, {at}: {error}"));
+                keep_house(&mut engine, &disk);
+                let low = engine.streams[&stream].state.view().acks.low;
+                assert_eq!(low, Offset(at), "seed {seed}");
+                disk.set_space(disk.used());
+            }
+            let ack = Op::Ack {
+                stream,
+                first: Offset(at),
+                last: Offset(at),
+            };
+            commit(&mut engine, ack)
+                .unwrap_or_else(|error| panic!("seed {seed}, ack {at}: {error}"));
+            if at % 40 == 0 {
+                engine.checkpoint_at = Duration::ZERO;
+                engine.start_checkpoint();
+            }
+            keep_house(&mut engine, &disk);
+        }
+        engine.start_checkpoint();
+        keep_house(&mut engine, &disk);
+        assert!(
+            disk.used() + 64 * 1024 < full,
+            "{} of {full} bytes",
+            disk.used()
+        );
+        assert!(engine.failure.is_none());
+        disk.set_space(u64::MAX);
+        append(&mut engine, stream).unwrap();
+    }
+}
