@@ -5,9 +5,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use flafka_tests::netcat;
-use flafka_tests::poll;
 use flafka_tests::running_agent::{LIMIT, RunningAgent};
+use flafka_tests::{http, netcat, poll};
 
 use crate::place::{Place, netcat_logger, port};
 
@@ -64,5 +63,61 @@ fn a_changed_file_is_loaded_and_a_bad_one_changes_nothing() -> Result<()> {
     for line in ["one", "two", "three", "four"] {
         agent.until_output(line)?;
     }
+    agent.stop()
+}
+
+fn http_memory(port: u16, sink: &str) -> String {
+    format!(
+        "a1.sources = r1\na1.channels = c1\na1.sinks = k1\n\
+         a1.sources.r1.type = http\na1.sources.r1.bind = 127.0.0.1\na1.sources.r1.port = {port}\n\
+         a1.sources.r1.channels = c1\n\
+         a1.channels.c1.type = memory\na1.channels.c1.capacity = 10000\n\
+         a1.sinks.k1.channel = c1\n{sink}"
+    )
+}
+
+#[test]
+fn a_reload_loses_nothing_of_a_memory_channel_whose_sink_is_dead() -> Result<()> {
+    let place = Place::new()?;
+    let out = place.folder("out")?;
+    let (first, second, nobody) = (port()?, port()?, port()?);
+    let dead = format!(
+        "a1.sinks.k1.type = org.apache.flume.sink.kafka.KafkaSink\na1.sinks.k1.kafka.topic = t\n\
+         a1.sinks.k1.kafka.bootstrap.servers = 127.0.0.1:{nobody}\n\
+         a1.sinks.k1.kafka.producer.request.timeout.ms = 500\n\
+         a1.sinks.k1.kafka.producer.delivery.timeout.ms = 1000\n"
+    );
+    let conf = place.file("flume.conf", &http_memory(first, &dead))?;
+    let arguments = ["agent", "-n", "a1", "-i", "1"];
+    let mut agent = RunningAgent::start(&arguments, &conf, &[], &place.path("output"))?;
+    agent.until_ready()?;
+    let post = |port, body: &str| -> Result<()> {
+        let events = serde_json::json!([{ "body": body }]).to_string();
+        let answer = http::post(port, "/", &[], events.as_bytes())?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(())
+    };
+    let mut sent: Vec<String> = (0..200).map(|number| format!("event {number}")).collect();
+    for body in &sent {
+        post(first, body)?;
+    }
+    let alive = format!(
+        "a1.sinks.k1.type = file_roll\na1.sinks.k1.sink.directory = {}\n",
+        out.display()
+    );
+    let text = http_memory(second, &alive).replace("10000", "5000");
+    replace(&conf, &text, 1)?;
+    poll::until_true("the waiting events come out", LIMIT, || {
+        Ok(place.lines("out")?.len() >= sent.len())
+    })
+    .with_context(|| agent.process.evidence())?;
+    agent.until_ready()?;
+    post(second, "late")?;
+    sent.push("late".to_owned());
+    poll::until_true("what comes later follows", LIMIT, || {
+        Ok(place.lines("out")?.len() >= sent.len())
+    })?;
+    ensure!(place.lines("out")? == sent, "not each event once, in order");
+    ensure!(agent.metric("CHANNEL.c1", "ChannelCapacity")? == 5000);
     agent.stop()
 }

@@ -19,6 +19,7 @@ use flafka_flow::source::{BuiltSource, ChannelProcessor, SourceContext};
 
 use crate::channel_processor::SelectingProcessor;
 use crate::health::{ComponentState, HealthBoard};
+use crate::kept::{self, KeptChannels};
 use crate::run::Deadlines;
 use crate::sink_runner::{self, SinkChannel};
 use crate::source_runner::{self, PollPauses};
@@ -36,6 +37,8 @@ pub struct AgentOptions {
     pub home: PathBuf,
     /// How long each step of a stop may take.
     pub deadlines: Deadlines,
+    /// What channels hold over a reload of the configuration.
+    pub kept: KeptChannels,
 }
 
 /// A source with what its runner needs.
@@ -57,6 +60,8 @@ pub(crate) struct SinkPart {
 /// A channel with its name.
 pub(crate) struct ChannelPart {
     pub(crate) name: String,
+    /// Its type, however it is spelt.
+    pub(crate) kind: &'static str,
     pub(crate) channel: Arc<dyn Channel>,
 }
 
@@ -143,18 +148,25 @@ impl Builder<'_> {
             counters: self.options.counters.clone(),
             lifecycle: lifecycle.clone(),
             home: self.options.home.clone(),
+            contents: None,
         }
     }
 
     fn channels(&self) -> Result<Vec<ChannelPart>, BuildError> {
         let build = |config: &flafka_config::topology::ChannelConfig| {
-            let context = self.context("channels", &config.name, &self.sink_lifecycle);
+            let mut context = self.context("channels", &config.name, &self.sink_lifecycle);
             let entries = self.registry.channels.iter();
             let entry = entries.map(|entry| (entry.description.names, entry));
             let entry = find(entry, &config.type_name, &context)?;
+            let kind = kept::kind(&entry.description.names);
+            context.contents = self.options.kept.take(&context.component, kind);
             let channel = (entry.build)(&config.section, &context)?;
             let name = context.component;
-            Ok(ChannelPart { name, channel })
+            Ok(ChannelPart {
+                name,
+                kind,
+                channel,
+            })
         };
         self.agent.channels.iter().map(build).collect()
     }

@@ -11,6 +11,7 @@ pub mod build;
 mod channel_processor;
 pub mod components;
 pub mod health;
+mod kept;
 mod run;
 pub mod selectors;
 pub mod sink_groups;
@@ -23,6 +24,7 @@ pub use build::{Agent, AgentOptions};
 pub use channel_processor::SelectingProcessor;
 pub use components::registry;
 pub use health::{ComponentState, HealthBoard};
+pub use kept::KeptChannels;
 pub use run::Deadlines;
 
 /// Tells the components the Java system properties of the command line (`-Dname=value`), before

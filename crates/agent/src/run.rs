@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::build::{Agent, ChannelPart};
 use crate::health::{ComponentState, HealthBoard};
+use crate::kept::KeptChannels;
 use crate::supervise::Supervised;
 use crate::{sink_runner, source_runner, tend};
 
@@ -89,7 +90,7 @@ impl Agent {
             &source_lifecycle,
         )
         .await;
-        drain(&name, &channels, deadlines.drain).await;
+        drain(&name, &channels, &options.kept, deadlines.drain).await;
         sink_lifecycle.stop();
         end(
             &name,
@@ -109,6 +110,7 @@ impl Agent {
         )
         .await;
         stop_channels(&channels, &options.board, deadlines.channels).await;
+        hand_over(&channels, &options.kept);
         info!(agent = name, "agent stopped");
     }
 }
@@ -186,11 +188,26 @@ async fn within(deadline: Duration, work: impl Future<Output = ()>) -> bool {
     tokio::time::timeout(deadline, work).await.is_ok()
 }
 
+/// Whether the next configuration's channel of the same name and type goes on with what this one holds.
+fn is_kept(part: &ChannelPart, kept: &KeptChannels) -> bool {
+    part.channel.contents().is_some() && kept.is_next(&part.name, part.kind)
+}
+
+fn hand_over(channels: &[ChannelPart], kept: &KeptChannels) {
+    for part in channels.iter().filter(|part| is_kept(part, kept)) {
+        if let Some(contents) = part.channel.contents() {
+            kept.hold(&part.name, part.kind, contents);
+        }
+    }
+}
+
 /// Lets the sinks empty the channels that forget their events, until the deadline.
-async fn drain(agent: &str, channels: &[ChannelPart], deadline: Duration) {
+async fn drain(agent: &str, channels: &[ChannelPart], kept: &KeptChannels, deadline: Duration) {
     const LOOK: Duration = Duration::from_millis(20);
     let left = || -> i64 {
-        let forgetful = channels.iter().filter(|part| !part.channel.is_durable());
+        let forgetful = channels
+            .iter()
+            .filter(|part| !part.channel.is_durable() && !is_kept(part, kept));
         forgetful
             .map(|part| {
                 part.channel.refresh();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use flafka_flow::Batch;
-use flafka_flow::channel::{Channel, ChannelError, Lease, TakeLimit, error_chain};
+use flafka_flow::channel::{Channel, ChannelError, Contents, Lease, TakeLimit, error_chain};
 use flafka_flow::counters::Counters;
 use flafka_flow::registry::BuildError;
 use flafka_flow::sink::{SinkError, Status};
@@ -142,6 +142,10 @@ impl Channel for SinkChannel {
 
     fn is_durable(&self) -> bool {
         self.inner.is_durable()
+    }
+
+    fn contents(&self) -> Option<Contents> {
+        self.inner.contents()
     }
 
     fn fault(&self) -> Option<String> {

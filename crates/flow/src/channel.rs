@@ -129,6 +129,9 @@ pub struct OriginRun {
     pub last_offset: i64,
 }
 
+/// What a channel holds, known to channels of its own type only.
+pub type Contents = Arc<dyn std::any::Any + Send + Sync>;
+
 /// A channel (reference 2.3). Handles are shared; all methods may be called at the same time.
 #[async_trait]
 pub trait Channel: Send + Sync {
@@ -171,6 +174,13 @@ pub trait Channel: Send + Sync {
     /// before its agent stops.
     fn is_durable(&self) -> bool {
         true
+    }
+
+    /// What a channel of the same name and type goes on with after a reload of the configuration
+    /// (through its `BuildContext`), for channels that would forget their events otherwise. Flume
+    /// keeps the channel object, unless its class is `@Disposable`.
+    fn contents(&self) -> Option<Contents> {
+        None
     }
 
     /// Refreshes the gauges (`ChannelSize` and such) before the counters are shown.

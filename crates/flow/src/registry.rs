@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Contents};
 use crate::clock::Clock;
 use crate::counters::{ComponentKind, Counters, CountersRegistry, Metric};
 use crate::interceptor::Interceptor;
@@ -78,6 +78,8 @@ pub struct BuildContext {
     pub lifecycle: Lifecycle,
     /// The user's home directory, where Flume's default paths begin.
     pub home: PathBuf,
+    /// What the channel of this name and type held before the configuration was loaded again.
+    pub contents: Option<Contents>,
 }
 
 impl BuildContext {

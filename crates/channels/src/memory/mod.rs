@@ -10,12 +10,17 @@
 //! Segments carry the sequence number of their first event, so a rollback goes back to its place
 //! among the others whatever the order in which leases end.
 //!
+//! Over a reload of the configuration the queue, its leases and its room go to the next channel of
+//! the name, with the new capacities (Flume keeps the object). A capacity below what is held applies
+//! as events leave; Flume gives that up with a warning.
+//!
 //! Differences from Flume: bytes are always charged (Flume forgets them when a transaction takes
 //! at least as much as it puts), and a batch that is larger than the whole byte capacity is let
 //! in alone instead of being refused for ever.
 
 mod config;
 mod queue;
+mod room;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,15 +29,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 pub use config::MemoryChannelConfig;
 use flafka_flow::Batch;
-use flafka_flow::channel::{Channel, ChannelError, Lease, Settle, TakeLimit};
+use flafka_flow::channel::{Channel, ChannelError, Contents, Lease, Settle, TakeLimit};
 use flafka_flow::clock::Clock;
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use self::config::{LARGEST, slot_budget};
 use self::queue::{Queue, Segment, measure};
+use self::room::Room;
 
 /// A longer `keep-alive` means for ever; clocks cannot be added up without end.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -62,50 +68,52 @@ impl ChannelFactory for MemoryChannelFactory {
 /// The channel.
 pub struct MemoryChannel {
     shared: Arc<Shared>,
-}
-
-struct Shared {
-    name: Arc<str>,
     transaction_capacity: usize,
     keep_alive: Duration,
-    room: Semaphore,
-    slots: Option<Slots>,
-    queue: Mutex<Queue>,
-    filled: Notify,
-    held: AtomicUsize,
     counters: Arc<Counters>,
     clock: Arc<dyn Clock>,
 }
 
-/// The byte capacity, in slots.
-struct Slots {
-    budget: usize,
-    free: Semaphore,
+/// What outlives a reload of the configuration.
+struct Shared {
+    name: Arc<str>,
+    room: Room,
+    /// Of the byte capacity.
+    slots: Room,
+    queue: Mutex<Queue>,
+    filled: Notify,
+    held: AtomicUsize,
 }
 
 impl MemoryChannel {
-    /// A channel with `config`, closed.
+    /// A channel with `config`, closed; with the events of the one before a reload, if there was one.
     pub fn new(config: &MemoryChannelConfig, context: &BuildContext) -> Self {
         let counters = context.counters(ComponentKind::Channel, sets::CHANNEL, true);
         let capacity = config.capacity.0.min(LARGEST);
         counters.set(Metric::ChannelCapacity, capacity as i64);
-        let slots = slot_budget(config).map(|budget| Slots {
-            budget,
-            free: Semaphore::new(budget),
-        });
-        Self {
-            shared: Arc::new(Shared {
+        let budget = slot_budget(config).unwrap_or(LARGEST);
+        let before = context.contents.clone();
+        let shared = match before.and_then(|contents| contents.downcast::<Shared>().ok()) {
+            Some(shared) => {
+                shared.room.resize(capacity);
+                shared.slots.resize(budget);
+                shared
+            }
+            None => Arc::new(Shared {
                 name: context.name().into(),
-                transaction_capacity: config.transaction_capacity.0.min(capacity),
-                keep_alive: config.keep_alive.0.min(LONGEST_WAIT),
-                room: Semaphore::new(capacity),
-                slots,
+                room: Room::new(capacity),
+                slots: Room::new(budget),
                 queue: Mutex::default(),
                 filled: Notify::new(),
                 held: AtomicUsize::new(0),
-                counters,
-                clock: Arc::clone(&context.clock),
             }),
+        };
+        Self {
+            shared,
+            transaction_capacity: config.transaction_capacity.0.min(capacity),
+            keep_alive: config.keep_alive.0.min(LONGEST_WAIT),
+            counters,
+            clock: Arc::clone(&context.clock),
         }
     }
 }
@@ -113,9 +121,8 @@ impl MemoryChannel {
 #[async_trait]
 impl Channel for MemoryChannel {
     async fn start(&self) -> Result<(), ChannelError> {
-        let shared = &self.shared;
-        shared.lock().open = true;
-        shared.counters.started(shared.clock.as_ref());
+        self.shared.lock().open = true;
+        self.counters.started(self.clock.as_ref());
         Ok(())
     }
 
@@ -125,14 +132,13 @@ impl Channel for MemoryChannel {
         if events == 0 {
             return Ok(());
         }
-        shared
-            .counters
+        self.counters
             .add(Metric::EventPutAttemptCount, events as u64);
-        if events > shared.transaction_capacity {
+        if events > self.transaction_capacity {
             return Err(ChannelError::TooManyEvents {
                 channel: Arc::clone(&shared.name),
                 events,
-                allowed: shared.transaction_capacity,
+                allowed: self.transaction_capacity,
             });
         }
         if !shared.lock().open {
@@ -142,12 +148,11 @@ impl Channel for MemoryChannel {
         let segment = Segment {
             first: 0,
             batch,
-            slots: shared.charged(slots),
+            slots: shared.slots.charged(slots),
             bytes,
         };
-        shared.admit(segment).await?;
-        shared
-            .counters
+        shared.admit(segment, self.keep_alive).await?;
+        self.counters
             .add(Metric::EventPutSuccessCount, events as u64);
         Ok(())
     }
@@ -157,14 +162,14 @@ impl Channel for MemoryChannel {
         if let Some(lease) = self.pop(limit)? {
             return Ok(lease);
         }
-        let deadline = Instant::now() + shared.keep_alive;
+        let deadline = Instant::now() + self.keep_alive;
         loop {
             let woken = timeout_at(deadline, shared.filled.notified()).await;
             if let Some(lease) = self.pop(limit)? {
                 return Ok(lease);
             }
             if woken.is_err() {
-                shared.counters.add(Metric::EventTakeAttemptCount, 1);
+                self.counters.add(Metric::EventTakeAttemptCount, 1);
                 return Ok(Lease::empty());
             }
         }
@@ -173,12 +178,12 @@ impl Channel for MemoryChannel {
     async fn stop(&self) -> Result<(), ChannelError> {
         self.shared.lock().open = false;
         self.shared.filled.notify_waiters();
-        self.shared.counters.stopped(self.shared.clock.as_ref());
+        self.counters.stopped(self.clock.as_ref());
         Ok(())
     }
 
     fn counters(&self) -> &Arc<Counters> {
-        &self.shared.counters
+        &self.counters
     }
 
     fn is_durable(&self) -> bool {
@@ -187,7 +192,11 @@ impl Channel for MemoryChannel {
 
     fn refresh(&self) {
         let held = self.shared.held.load(Ordering::Relaxed);
-        self.shared.counters.set(Metric::ChannelSize, held as i64);
+        self.counters.set(Metric::ChannelSize, held as i64);
+    }
+
+    fn contents(&self) -> Option<Contents> {
+        Some(Arc::clone(&self.shared) as Contents)
     }
 }
 
@@ -199,7 +208,7 @@ impl MemoryChannel {
         if !queue.open {
             return Err(shared.closed());
         }
-        let taken = queue.take(limit, shared.transaction_capacity);
+        let taken = queue.take(limit, self.transaction_capacity);
         let more = !queue.segments.is_empty();
         drop(queue);
         if more {
@@ -212,11 +221,11 @@ impl MemoryChannel {
             [one] => one.batch.clone(),
             several => Batch::concat(several.iter().map(|part| part.batch.clone()).collect()),
         };
-        shared
-            .counters
+        self.counters
             .add(Metric::EventTakeAttemptCount, batch.len() as u64);
         let settle = MemorySettle {
             shared: Arc::clone(shared),
+            counters: Arc::clone(&self.counters),
             taken,
         };
         Ok(Some(Lease::new(batch, Vec::new(), Box::new(settle))))
@@ -234,33 +243,19 @@ impl Shared {
         }
     }
 
-    /// The slots that a batch of `slots` has to hold: all of them when it is larger than that.
-    fn charged(&self, slots: u64) -> usize {
-        let budget = self.slots.as_ref().map_or(0, |slots| slots.budget);
-        usize::try_from(slots).unwrap_or(usize::MAX).min(budget)
-    }
-
     /// Waits for room and queues the segment.
-    async fn admit(&self, mut segment: Segment) -> Result<(), ChannelError> {
+    async fn admit(&self, mut segment: Segment, keep_alive: Duration) -> Result<(), ChannelError> {
         let events = segment.batch.len();
         let full = || ChannelError::Full {
             channel: Arc::clone(&self.name),
             events,
             bytes: segment.bytes,
-            waited: self.keep_alive,
+            waited: keep_alive,
         };
-        let deadline = Instant::now() + self.keep_alive;
-        let bytes = match &self.slots {
-            Some(slots) => Some(
-                permits(&slots.free, segment.slots, deadline)
-                    .await
-                    .ok_or_else(full)?,
-            ),
-            None => None,
-        };
-        let room = permits(&self.room, events, deadline)
-            .await
-            .ok_or_else(full)?;
+        let deadline = Instant::now() + keep_alive;
+        let slots = self.slots.take(segment.slots, deadline).await;
+        let slots = slots.ok_or_else(full)?;
+        let room = self.room.take(events, deadline).await.ok_or_else(full)?;
         let mut queue = self.lock();
         if !queue.open {
             return Err(self.closed());
@@ -271,9 +266,7 @@ impl Shared {
         self.held.fetch_add(events, Ordering::Relaxed);
         drop(queue);
         room.forget();
-        if let Some(bytes) = bytes {
-            bytes.forget();
-        }
+        slots.forget();
         self.filled.notify_one();
         Ok(())
     }
@@ -282,14 +275,9 @@ impl Shared {
     fn release(&self, taken: &[Segment]) {
         let events = taken.iter().map(|part| part.batch.len()).sum();
         self.held.fetch_sub(events, Ordering::Relaxed);
-        if let Some(slots) = &self.slots {
-            slots
-                .free
-                .add_permits(taken.iter().map(|part| part.slots).sum());
-        }
-        self.room.add_permits(events);
-        self.counters
-            .add(Metric::EventTakeSuccessCount, events as u64);
+        self.slots
+            .give_back(taken.iter().map(|part| part.slots).sum());
+        self.room.give_back(events);
     }
 
     /// Puts leased events back at their place, before all younger ones.
@@ -306,26 +294,11 @@ impl Shared {
     }
 }
 
-/// `count` permits, or `None` when they did not come free before `deadline`.
-async fn permits(
-    semaphore: &Semaphore,
-    count: usize,
-    deadline: Instant,
-) -> Option<SemaphorePermit<'_>> {
-    let count = u32::try_from(count).ok()?;
-    if let Ok(permits) = semaphore.try_acquire_many(count) {
-        return Some(permits);
-    }
-    timeout_at(deadline, semaphore.acquire_many(count))
-        .await
-        .ok()?
-        .ok()
-}
-
 /// Events on their way to a sink. Dropped without an end, as a cancelled commit does, they go
 /// back.
 struct MemorySettle {
     shared: Arc<Shared>,
+    counters: Arc<Counters>,
     taken: Vec<Segment>,
 }
 
@@ -333,6 +306,9 @@ struct MemorySettle {
 impl Settle for MemorySettle {
     async fn commit(mut self: Box<Self>) -> Result<(), ChannelError> {
         let taken = std::mem::take(&mut self.taken);
+        let events: usize = taken.iter().map(|part| part.batch.len()).sum();
+        self.counters
+            .add(Metric::EventTakeSuccessCount, events as u64);
         self.shared.release(&taken);
         Ok(())
     }

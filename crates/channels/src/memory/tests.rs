@@ -282,3 +282,46 @@ fn headers_do_not_count_as_body_bytes() {
     assert_eq!(slots, 1);
     assert!(bytes > 1100);
 }
+
+/// As the agent does at a reload: the old channel is stopped, the new one is built with what it held.
+fn reloaded(channel: &dyn Channel, config: &MemoryChannelConfig) -> MemoryChannel {
+    let context = flafka_flow::registry::BuildContext {
+        contents: channel.contents(),
+        ..build_context("c1")
+    };
+    MemoryChannel::new(config, &context)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_keeps_queued_and_leased_events_and_changes_the_capacity() {
+    let old = MemoryChannel::new(&config(10, 0), &build_context("c1"));
+    old.start().await.expect("start");
+    old.put(numbers(0..8)).await.expect("put");
+    let lease = old.take(TakeLimit::events(3)).await.expect("take");
+    old.stop().await.expect("stop");
+    let new = reloaded(&old, &config(6, 0));
+    new.start().await.expect("start");
+    new.refresh();
+    assert_eq!(new.counters().get(Metric::ChannelSize), 8);
+    assert_eq!(new.counters().get(Metric::ChannelCapacity), 6);
+    lease.rollback();
+    let full = new.put(numbers(8..9)).await;
+    assert!(matches!(full, Err(ChannelError::Full { .. })), "{full:?}");
+    let lease = new.take(TakeLimit::events(3)).await.expect("take");
+    assert_eq!(to_numbers(lease.batch()), [0, 1, 2], "in their order");
+    lease.commit().await.expect("commit");
+    new.put(numbers(8..9)).await.expect("five of six were held");
+    let full = new.put(numbers(9..10)).await;
+    assert!(matches!(full, Err(ChannelError::Full { .. })), "{full:?}");
+    new.stop().await.expect("stop");
+    let larger = reloaded(&new, &config(20, 0));
+    larger.start().await.expect("start");
+    larger.put(numbers(9..23)).await.expect("room for fourteen");
+    let mut seen = Vec::new();
+    while seen.len() < 20 {
+        let lease = larger.take(TakeLimit::events(100)).await.expect("take");
+        seen.extend(to_numbers(lease.batch()));
+        lease.commit().await.expect("commit");
+    }
+    assert_eq!(seen, (3..23).collect::<Vec<_>>());
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use flafka_agent::{Agent, Deadlines, HealthBoard};
+use flafka_agent::{Agent, Deadlines, HealthBoard, KeptChannels};
 use flafka_config::topology::AgentConfig;
 use flafka_flow::clock::SystemClock;
 use flafka_flow::counters::CountersRegistry;
@@ -61,17 +61,53 @@ async fn run_until_stopped(
             }
             next = &mut changed => next,
         };
+        if let Some(next) = &next {
+            let registry = flafka_agent::registry();
+            shown.kept.prepare(std::slice::from_ref(next), &registry);
+        }
         round.cancel();
         running.await?;
-        let Some(next) = next.filter(|_| !stop.is_cancelled()) else {
+        let Some(next) = next else {
             return Ok(Ending::Done);
         };
+        if stop.is_cancelled() {
+            drain_kept(&next, &shown).await?;
+            return Ok(Ending::Done);
+        }
         info!(
             agent = next.name,
             "configuration changed; the agent starts anew"
         );
         agent = next;
     }
+}
+
+/// A stop in the middle of a reload: the old agent has left what its channels held to the new one, which is started to
+/// deliver it and stopped at once, with the time that a stop gives for that.
+async fn drain_kept(agent: &AgentConfig, shown: &Shown) -> anyhow::Result<()> {
+    const START: Duration = Duration::from_secs(5);
+    const LOOK: Duration = Duration::from_millis(20);
+    if !shown.kept.holds_any() {
+        return Ok(());
+    }
+    let round = CancellationToken::new();
+    let agents = std::slice::from_ref(agent);
+    let started = async {
+        let ready = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                if shown.board.ready() {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(START, ready).await.is_err() {
+            info!(agent = agent.name, "not all of the agent has started");
+        }
+        round.cancel();
+    };
+    let (ended, ()) = tokio::join!(run_agents(agents, shown, &round), started);
+    ended
 }
 
 /// Waits for a good new configuration; `None` when the process is to stop.
@@ -134,6 +170,7 @@ fn buildable(agents: Vec<AgentConfig>, name: &str) -> anyhow::Result<AgentConfig
         board: HealthBoard::default(),
         home: std::env::var_os("HOME").map_or_else(|| "/".into(), Into::into),
         deadlines: Deadlines::default(),
+        kept: KeptChannels::default(),
     };
     Agent::build(&agent, &flafka_agent::registry(), aside)?;
     Ok(agent)

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use flafka_agent::{Agent, AgentOptions, ComponentState, Deadlines, HealthBoard};
+use flafka_agent::{Agent, AgentOptions, ComponentState, Deadlines, HealthBoard, KeptChannels};
 use flafka_broker::BrokerMetrics;
 use flafka_config::topology::AgentConfig;
 use flafka_console::{ComponentHealth, Console, Extra, View};
@@ -90,6 +90,8 @@ impl Definitions {
 pub(crate) struct Shown {
     pub(crate) counters: CountersRegistry,
     pub(crate) board: HealthBoard,
+    /// What channels hold over a reload.
+    pub(crate) kept: KeptChannels,
     channels: Arc<Mutex<Vec<Arc<dyn Channel>>>>,
     broker: Arc<Mutex<Option<Arc<BrokerMetrics>>>>,
 }
@@ -344,6 +346,7 @@ pub(crate) async fn run_agents(
         board: shown.board.clone(),
         home: std::env::var_os("HOME").map_or_else(|| "/".into(), Into::into),
         deadlines: Deadlines::default(),
+        kept: shown.kept.clone(),
     };
     let mut built = Vec::new();
     for agent in agents {

@@ -26,6 +26,7 @@ pub fn build_context(name: &str) -> BuildContext {
         counters: CountersRegistry::default(),
         lifecycle: Lifecycle::new(),
         home: std::env::temp_dir(),
+        contents: None,
     }
 }
 
