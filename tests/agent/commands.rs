@@ -67,7 +67,8 @@ fn exit_codes_tell_a_wrong_configuration_from_a_failure() -> Result<()> {
         (
             &["broker", "--override", "num.partition=2"],
             2,
-            "num.partitions",
+            "--override num.partition=2: unknown key `num.partition`; did you mean `num.partitions`?\n\
+             1 problem; the broker",
         ),
         (
             &["agent", "-n", "a1", "-f", conf, "-z", "zk:2181"],
@@ -165,4 +166,16 @@ fn the_backup_stands_in_for_a_lost_file() -> Result<()> {
     ensure!(netcat::send(port, &["from the backup"])? == ["OK"]);
     agent.until_output("its backup is used")?;
     agent.stop()
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_error() -> Result<()> {
+    for command in ["check", "agent"] {
+        let done = flafka(&[command, "-n", "a1", "-f", "/nowhere/at.conf"])?;
+        let said = format!("{}{}", done.stdout, done.stderr);
+        ensure!(done.status.code() == Some(2), "{said}");
+        ensure!(said.contains("1 problem (1 error)"), "{said}");
+        ensure!(!said.contains("no agent"), "{said}");
+    }
+    Ok(())
 }

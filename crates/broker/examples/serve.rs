@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(path) => {
             let (config, notes) = BrokerConfig::from_properties(&std::fs::read(path)?)?;
             for note in notes {
-                tracing::info!(line = note.line, key = %note.key, "no effect: {}", note.reason);
+                tracing::info!(place = %note.place, key = %note.key, "no effect: {}", note.reason);
             }
             config
         }

@@ -75,6 +75,10 @@ fn check(
     agent: Option<&str>,
 ) -> Outcome {
     let mut problems = std::mem::take(&mut loaded.problems);
+    if loaded.unread {
+        // Everything else that could be said would follow from what is missing.
+        return unread(problems, loaded);
+    }
     filters::apply(&mut loaded, &options.environment);
     let mut found = std::mem::take(&mut loaded.problems);
     let topology = topology::build(&loaded, registry, options.lenient);
@@ -121,6 +125,23 @@ fn check(
         secret_spans: secret_spans.map(|(_, span)| *span).collect(),
         secret_keys,
         files: loaded.files,
+    }
+}
+
+/// What is known when a file could not be read.
+fn unread(mut problems: Vec<Problem>, loaded: Loaded) -> Outcome {
+    let is_secret = |key: &str| secrets::looks_secret(key);
+    let secret = |problem: &&mut Problem| is_secret(&problem.key);
+    problems
+        .iter_mut()
+        .filter(secret)
+        .for_each(|problem| problem.value = None);
+    let secret_spans = loaded.written.iter().filter(|(key, _)| is_secret(key));
+    Outcome {
+        problems,
+        secret_spans: secret_spans.map(|(_, span)| *span).collect(),
+        files: loaded.files,
+        ..Outcome::default()
     }
 }
 

@@ -241,7 +241,7 @@ const REFUSED: &[(&str, &str)] = &[
 pub(super) fn judge(entry: &Entry, notes: &mut Vec<Note>, problems: &mut Vec<ConfigProblem>) {
     if let Some(reason) = find(REFUSED, &entry.key) {
         problems.push(ConfigProblem::Unsupported {
-            line: entry.line,
+            place: entry.place.clone(),
             key: entry.key.clone(),
             reason,
         });
@@ -249,14 +249,14 @@ pub(super) fn judge(entry: &Entry, notes: &mut Vec<Note>, problems: &mut Vec<Con
     }
     if let Some(reason) = find(WITHOUT_EFFECT, &entry.key) {
         notes.push(Note {
-            line: entry.line,
+            place: entry.place.clone(),
             key: entry.key.clone(),
             reason,
         });
         return;
     }
     problems.push(ConfigProblem::UnknownKey {
-        line: entry.line,
+        place: entry.place.clone(),
         key: entry.key.clone(),
         nearest: nearest(&entry.key),
     });

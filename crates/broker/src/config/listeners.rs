@@ -147,7 +147,7 @@ pub(super) fn resolve(
 
 fn bad(entry: &Entry, reason: String) -> ConfigProblem {
     ConfigProblem::BadValue {
-        line: entry.line,
+        place: entry.place.clone(),
         key: entry.key.clone(),
         value: entry.value.clone(),
         reason,
@@ -164,7 +164,7 @@ fn usable(
         let endpoint = parse(text.trim())?;
         if named.is_controller(&endpoint.name) {
             notes.push(Note {
-                line: entry.line,
+                place: entry.place.clone(),
                 key: entry.key.clone(),
                 reason: "there is no controller quorum on one node; its listener is left out",
             });

@@ -21,7 +21,7 @@ use std::time::Duration;
 use flafka_log_store::Durability;
 
 pub use self::listeners::{Endpoint, HostAndPort};
-pub use self::properties::Entry;
+pub use self::properties::{Entry, Place};
 pub use self::settings::{SETTINGS, Setting};
 use crate::topics::config::TimestampType;
 
@@ -104,8 +104,8 @@ pub struct BrokerConfig {
 /// Something in the file that has no effect here; worth one log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Line in the file, from 1.
-    pub line: usize,
+    /// Where it stands.
+    pub place: Place,
     /// The key.
     pub key: String,
     /// Why it has no effect.
@@ -116,20 +116,20 @@ pub struct Note {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigProblem {
     /// No such key.
-    #[error("line {line}: unknown key `{key}`{}", suggestion(.nearest))]
+    #[error("{place}: unknown key `{key}`{}", suggestion(.nearest))]
     UnknownKey {
-        /// Line in the file, from 1.
-        line: usize,
+        /// Where it stands.
+        place: Place,
         /// The key as written.
         key: String,
         /// The known key that is closest in spelling, if any is close.
         nearest: Option<&'static str>,
     },
     /// The value is not allowed.
-    #[error("line {line}: `{key} = {value}`: {reason}")]
+    #[error("{place}: `{key} = {value}`: {reason}")]
     BadValue {
-        /// Line in the file, from 1.
-        line: usize,
+        /// Where it stands.
+        place: Place,
         /// The key.
         key: String,
         /// The value as written.
@@ -138,20 +138,20 @@ pub enum ConfigProblem {
         reason: String,
     },
     /// A Kafka key whose effect this broker lacks and whose loss would hurt.
-    #[error("line {line}: `{key}` is not supported: {reason}")]
+    #[error("{place}: `{key}` is not supported: {reason}")]
     Unsupported {
-        /// Line in the file, from 1.
-        line: usize,
+        /// Where it stands.
+        place: Place,
         /// The key.
         key: String,
         /// What would go wrong, and what to do.
         reason: &'static str,
     },
     /// The line is not `key = value`.
-    #[error("line {line}: {reason}")]
+    #[error("{place}: {reason}")]
     Syntax {
-        /// Line in the file, from 1.
-        line: usize,
+        /// Where it stands.
+        place: Place,
         /// What is wrong with it.
         reason: &'static str,
     },
@@ -226,6 +226,21 @@ impl BrokerConfig {
         Self::build(&entries, problems)
     }
 
+    /// The same with words of the command line, such as `num.partitions=3`, which win over the file.
+    ///
+    /// # Errors
+    /// Every unknown key, bad value and unsupported key, with its line or its word.
+    pub fn from_properties_and_overrides(
+        file: &[u8],
+        overrides: &[String],
+    ) -> Result<(BrokerConfig, Vec<Note>), ConfigProblems> {
+        let (mut entries, mut problems) = properties::read(file);
+        let (more, mistakes) = properties::read_overrides(overrides);
+        entries.extend(more);
+        problems.extend(mistakes);
+        Self::build(&entries, problems)
+    }
+
     /// The same from entries that were read elsewhere. A later entry of a key wins, as in Java.
     ///
     /// # Errors
@@ -252,7 +267,7 @@ impl BrokerConfig {
                         config.explicit.insert(setting.key, entry.value.clone());
                     }
                     Err(reason) => problems.push(ConfigProblem::BadValue {
-                        line: entry.line,
+                        place: entry.place.clone(),
                         key: entry.key.clone(),
                         value: entry.value.clone(),
                         reason,
@@ -266,10 +281,10 @@ impl BrokerConfig {
             foreign::judge(entry, &mut notes, &mut problems);
         }
         if problems.is_empty() {
-            notes.sort_by_key(|note| note.line);
+            notes.sort_by(|one, other| one.place.cmp(&other.place));
             Ok((config, notes))
         } else {
-            problems.sort_by_key(ConfigProblem::line);
+            problems.sort_by(|one, other| one.place().cmp(other.place()));
             Err(ConfigProblems(problems))
         }
     }
@@ -284,12 +299,13 @@ impl BrokerConfig {
 }
 
 impl ConfigProblem {
-    fn line(&self) -> usize {
+    /// Where the mistake stands.
+    pub fn place(&self) -> &Place {
         match self {
-            ConfigProblem::UnknownKey { line, .. }
-            | ConfigProblem::BadValue { line, .. }
-            | ConfigProblem::Unsupported { line, .. }
-            | ConfigProblem::Syntax { line, .. } => *line,
+            ConfigProblem::UnknownKey { place, .. }
+            | ConfigProblem::BadValue { place, .. }
+            | ConfigProblem::Unsupported { place, .. }
+            | ConfigProblem::Syntax { place, .. } => place,
         }
     }
 }

@@ -95,8 +95,9 @@ log.dirs=/a,/b
 nonsense
 ";
     let problems = BrokerConfig::from_properties(text).unwrap_err().0;
-    let lines: Vec<usize> = problems.iter().map(ConfigProblem::line).collect();
-    assert_eq!(lines, [1, 2, 4, 5, 6, 7, 8]);
+    let places: Vec<&Place> = problems.iter().map(ConfigProblem::place).collect();
+    let lines = [1, 2, 4, 5, 6, 7, 8].map(Place::Line);
+    assert_eq!(places, lines.iter().collect::<Vec<_>>());
     assert_eq!(
         problems[0].to_string(),
         "line 1: unknown key `num.partition`; did you mean `num.partitions`?"
@@ -163,4 +164,29 @@ fn the_age_of_a_segment_is_refused_unless_it_is_kafkas_default() {
         segment_ms.default_text(&BrokerConfig::default()),
         "604800000"
     );
+}
+
+#[test]
+fn overrides_win_and_their_mistakes_are_told_by_their_words() {
+    let read = |file: &str, words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        BrokerConfig::from_properties_and_overrides(file.as_bytes(), &words)
+    };
+    // The file ends in a continuation, which is not the override's.
+    let (config, _) = read("num.partitions=3\nnode.id=2\\", &["num.partitions=4"]).unwrap();
+    assert_eq!((config.num_partitions, config.node_id), (4, 2));
+    let words = ["nope=1", "node.id=x", "ssl.keystore.password=hush", "=1"];
+    let problems = read("num.partitions=0\n", &words).unwrap_err().to_string();
+    let lines: Vec<&str> = problems.lines().collect();
+    assert_eq!(lines.len(), 5, "{problems}");
+    assert!(lines[0].starts_with("line 1: "), "{problems}");
+    assert!(
+        problems.contains("--override nope=1: unknown key `nope`"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("--override =1: a line needs a key"),
+        "{problems}"
+    );
+    assert!(!problems.contains("hush"), "{problems}");
 }

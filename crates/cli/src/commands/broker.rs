@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use flafka_broker::config::Place;
 use flafka_broker::{Broker, BrokerConfig};
 use flafka_console::Console;
 use tracing::info;
@@ -11,7 +12,7 @@ use tracing::info;
 use super::kafka::runtime;
 use super::running::{BROKER_DEADLINE, Shown, serve, stop_on_signals};
 use crate::arguments::BrokerOptions;
-use crate::exit::{Ending, Outcome, complain};
+use crate::exit::{Ending, Outcome, complain, counted};
 use crate::logging;
 
 pub(crate) fn run(options: BrokerOptions) -> Outcome {
@@ -72,32 +73,37 @@ pub(crate) fn read_config(
     file: Option<&Path>,
     overrides: &[String],
 ) -> anyhow::Result<Option<BrokerConfig>> {
-    let mut text = match file {
+    let text = match file {
         None => Vec::new(),
         Some(path) => std::fs::read(path).with_context(|| format!("read {}", path.display()))?,
     };
-    let name = file.map_or("--override".to_owned(), |path| path.display().to_string());
-    for word in overrides {
-        text.extend_from_slice(b"\n");
-        text.extend_from_slice(word.as_bytes());
-    }
-    match BrokerConfig::from_properties(&text) {
+    let name = file.map(|path| path.display().to_string());
+    let at = |place: &Place| match (place, &name) {
+        (Place::Line(line), Some(name)) => format!("{name}:{line}"),
+        (place, _) => place.to_string(),
+    };
+    match BrokerConfig::from_properties_and_overrides(&text, overrides) {
         Ok((config, notes)) => {
             for note in notes {
                 complain(&format!(
-                    "{name}:{}: {}: {}",
-                    note.line, note.key, note.reason
+                    "{}: {}: {}",
+                    at(&note.place),
+                    note.key,
+                    note.reason
                 ));
             }
             Ok(Some(config))
         }
         Err(problems) => {
             for problem in &problems.0 {
-                complain(&format!("{name}: {problem}"));
+                match (problem.place(), &name) {
+                    (Place::Line(_), Some(name)) => complain(&format!("{name}: {problem}")),
+                    _ => complain(&problem.to_string()),
+                }
             }
             complain(&format!(
-                "{} problems; the broker does not start",
-                problems.0.len()
+                "{}; the broker does not start",
+                counted(problems.0.len() as u64, "problem")
             ));
             Ok(None)
         }

@@ -9,7 +9,7 @@ use flafka_kafka_client::{BatchProducer, OutRecord, Role};
 
 use super::kafka;
 use crate::arguments::ProduceOptions;
-use crate::exit::{Ending, Outcome, complain};
+use crate::exit::{Ending, Outcome, complain, counted};
 
 /// Lines sent and acknowledged together.
 const BATCH_LINES: usize = 5_000;
@@ -42,7 +42,12 @@ pub(crate) fn run(options: ProduceOptions) -> Outcome {
         let acknowledged = progress.records;
         runtime
             .block_on(producer.send_all(records))
-            .with_context(|| format!("{acknowledged} records were acknowledged before"))?;
+            .with_context(|| {
+                format!(
+                    "{} acknowledged before",
+                    counted(acknowledged as u64, "record")
+                )
+            })?;
         progress.add(batch.len());
     }
     runtime.block_on(producer.close(Duration::from_secs(10)));
@@ -113,15 +118,18 @@ impl Progress {
         self.records += records;
         if self.terminal && self.shown.elapsed() > Duration::from_secs(1) {
             self.shown = Instant::now();
-            complain(&format!("{} records acknowledged", self.records));
+            complain(&format!(
+                "{} acknowledged",
+                counted(self.records as u64, "record")
+            ));
         }
     }
 
     fn finish(&self) {
         let seconds = self.started.elapsed().as_secs_f64();
         complain(&format!(
-            "{} records acknowledged in {seconds:.1} s",
-            self.records
+            "{} acknowledged in {seconds:.1} s",
+            counted(self.records as u64, "record")
         ));
     }
 }

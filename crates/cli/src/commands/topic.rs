@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::kafka;
 use crate::arguments::{ClientOptions, TopicAction, TopicOptions};
-use crate::exit::{Ending, Outcome, say};
+use crate::exit::{Ending, Outcome, counted, say};
 
 const DEADLINE: Duration = Duration::from_secs(15);
 
@@ -129,17 +129,17 @@ async fn describe(client: &ClientOptions, topic: &str) -> Outcome {
         );
     };
     say(&format!(
-        "topic {topic}, {} partitions",
-        found.partitions().len()
+        "topic {topic}, {}",
+        counted(found.partitions().len() as u64, "partition")
     ))?;
     for partition in found.partitions() {
         let (first, next) = consumer
             .fetch_watermarks(topic, partition.id(), DEADLINE)
             .with_context(|| format!("ask for the offsets of {topic}/{}", partition.id()))?;
         say(&format!(
-            "  partition {}: offsets {first} to {next} ({} records)",
+            "  partition {}: offsets {first} to {next} ({})",
             partition.id(),
-            next - first
+            counted(next.saturating_sub(first).unsigned_abs(), "record")
         ))?;
     }
     let specifier = ResourceSpecifier::Topic(topic);

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::inputs::{Layout, TOPIC};
 use super::ledger::Ledger;
+use crate::exit::counted;
 
 /// What was acknowledged.
 pub(super) struct Expected {
@@ -133,9 +134,9 @@ impl Proof {
         }
         lines.push(String::new());
         lines.push(format!(
-            "{} log lines and {} posts were acknowledged; the shipping agent was killed once with SIGKILL and ready again {:.2} s after its restart; {:.0} s in all.",
-            self.expected.files,
-            self.expected.posts,
+            "{} and {} were acknowledged; the shipping agent was killed once with SIGKILL and ready again {:.2} s after its restart; {:.0} s in all.",
+            counted(self.expected.files, "log line"),
+            counted(self.expected.posts, "post"),
             self.restart.as_secs_f64(),
             self.elapsed.as_secs_f64()
         ));

@@ -103,6 +103,8 @@ pub struct Loaded {
     pub secret_keys: BTreeSet<String>,
     /// What was found on the way.
     pub problems: Vec<Problem>,
+    /// Whether a file could not be read at all, so that what seems to be missing may stand in it.
+    pub unread: bool,
 }
 
 /// Reads and loads the files of the options.
@@ -115,7 +117,11 @@ pub fn load(options: &LoadOptions) -> Loaded {
             Err(problem) => problems.push(Problem::new(Severity::Error, name, problem)),
         }
     }
+    let unread = problems
+        .iter()
+        .any(|problem| problem.severity == Severity::Error);
     let mut loaded = load_inputs(inputs, options);
+    loaded.unread |= unread;
     problems.append(&mut loaded.problems);
     loaded.problems = problems;
     loaded
@@ -250,6 +256,7 @@ fn add_file(loaded: &mut Loaded, file: u16, input: Input) {
         Format::Properties => from_properties(&input, &places, loaded, &mut problems),
         Format::Yaml => from_yaml(&input, &places, &mut problems),
         Format::Refused(format) => {
+            loaded.unread = true;
             let message = format!("{format} is not a format of configuration files");
             let help = "write properties (any other extension) or YAML (.yaml)";
             problems.push(Problem::new(Severity::Error, input.name.clone(), message).help(help));
