@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::FileChannelConfig;
 use super::encryption::{EncryptionError, seal};
+use super::finishing::Finishing;
 use super::lease::{Claim, lease};
 use super::open::Open;
 use super::records::{encode, join};
@@ -158,32 +159,8 @@ impl Channel for FileChannel {
         // Closed meanwhile: the room was given by the channel as it is now, and goes back.
         drop(shared.runs_of(&open)?);
         room.forget();
-        let stored = shared.store(&open, &batch).await;
-        // When the channel was closed meanwhile, the next start counts what the log holds.
-        let runs = shared.runs_of(&open);
-        let first = match stored {
-            Ok(first) => first,
-            Err(error) => {
-                if runs.is_ok() {
-                    shared.room.add_permits(count);
-                }
-                shared.counters.add(Metric::EventPutErrorCount, 1);
-                return Err(error);
-            }
-        };
-        shared
-            .counters
-            .add(Metric::EventPutSuccessCount, count as u64);
-        if let Ok(mut runs) = runs {
-            shared.counters.shift(Metric::ChannelSize, count as i64);
-            runs.add(Run {
-                first,
-                last: first + count as i64 - 1,
-                batch: Some(batch),
-            });
-        }
-        shared.filled.notify_one();
-        Ok(())
+        let shared = Arc::clone(shared);
+        Finishing::new(async move { shared.put(&open, batch).await }).await
     }
 
     async fn take(&self, limit: TakeLimit) -> Result<Lease, ChannelError> {
@@ -336,6 +313,36 @@ impl Shared {
                 waited: self.keep_alive,
             }),
         }
+    }
+
+    /// Stores a batch that has room, and shows it to the takes. Has to be finished once begun.
+    async fn put(&self, open: &Open, batch: Batch) -> Result<(), ChannelError> {
+        let count = batch.len();
+        let stored = self.store(open, &batch).await;
+        // When the channel was closed meanwhile, the next start counts what the log holds.
+        let runs = self.runs_of(open);
+        let first = match stored {
+            Ok(first) => first,
+            Err(error) => {
+                if runs.is_ok() {
+                    self.room.add_permits(count);
+                }
+                self.counters.add(Metric::EventPutErrorCount, 1);
+                return Err(error);
+            }
+        };
+        self.counters
+            .add(Metric::EventPutSuccessCount, count as u64);
+        if let Ok(mut runs) = runs {
+            self.counters.shift(Metric::ChannelSize, count as i64);
+            runs.add(Run {
+                first,
+                last: first + count as i64 - 1,
+                batch: Some(batch),
+            });
+        }
+        self.filled.notify_one();
+        Ok(())
     }
 
     /// Appends a batch; returns its first offset.

@@ -14,6 +14,7 @@
 mod channel;
 mod config;
 mod encryption;
+mod finishing;
 mod foreign;
 mod lease;
 mod open;

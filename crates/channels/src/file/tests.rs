@@ -318,3 +318,40 @@ fn find(dir: &Path, end: &str) -> std::path::PathBuf {
     }
     panic!("no file ends with {end}");
 }
+
+/// A forced stop drops puts that the log already has; without the answer nobody would see their events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_whose_caller_is_gone_is_taken_all_the_same_and_its_room_comes_back() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let channel = channel(
+        dir.path(),
+        &[("capacity", "8"), ("transactionCapacity", "8")],
+    );
+    channel.start().await.expect("opens");
+    for round in 0..20 {
+        let first = round * 8;
+        let mut putting = channel.put(numbers(first..first + 8));
+        // Polled once: there is room, so the log has it.
+        let answered = std::future::poll_fn(|task| {
+            std::task::Poll::Ready(putting.as_mut().poll(task).is_ready())
+        });
+        answered.await;
+        drop(putting);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        let lease = loop {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the events are not seen"
+            );
+            let lease = channel.take(TakeLimit::events(8)).await.expect("take");
+            if !lease.batch().is_empty() {
+                break lease;
+            }
+        };
+        let expected: Vec<_> = (first..first + 8).collect();
+        assert_eq!(to_numbers(lease.batch()), expected);
+        lease.commit().await.expect("commit");
+    }
+    assert_eq!(channel.counters().get(Metric::ChannelSize), 0);
+    channel.stop().await.expect("closes");
+}
