@@ -1,9 +1,22 @@
 //! Configuration files. They come from the user, who must get a message and not a crash.
 
+use flafka_broker::BrokerConfig;
 use flafka_config::{properties as java, yaml as nested};
 
 pub(super) fn properties(input: &[u8]) {
     java::parse(input);
+}
+
+/// Once as the file, once as words of the command line.
+pub(super) fn server_properties(input: &[u8]) {
+    BrokerConfig::from_properties(input).ok();
+    let words: Vec<String> = String::from_utf8_lossy(input)
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    if let Err(problems) = BrokerConfig::from_properties_and_overrides(b"", &words) {
+        problems.to_string();
+    }
 }
 
 pub(super) fn yaml(input: &[u8]) {
@@ -22,6 +35,17 @@ pub(super) fn property_seeds() -> Vec<Vec<u8>> {
         agent.as_bytes().to_vec(),
         b"a=b\\\n\\\n c\n\\u d83d\\ude00=\xff\n".to_vec(),
     ]
+}
+
+pub(super) fn server_property_seeds() -> Vec<Vec<u8>> {
+    let broker = "# a broker\nbroker.id=0\nlisteners=PLAINTEXT://:9092,INSIDE://[::1]:9093\n\
+        advertised.listeners=PLAINTEXT://log.example.org:9092\nlistener.security.protocol.map=INSIDE:PLAINTEXT\n\
+        log.dirs=/tmp/kafka-logs\nnum.partitions=3\nlog.retention.hours=168\nlog.retention.bytes=-1\n\
+        log.segment.bytes=1073741824\nflafka.durability=interval:50\nmax.connections.per.ip=10\n\
+        zookeeper.connect=localhost:2181\nnum.network.threads=3\n";
+    let wrong = "nope=1\nnode.id=-5\nlog.dirs=a,b\nssl.keystore.password=x\nlisteners=SSL://x:70000\n=3\nk=\\u12\n\
+        log.retention.ms=99999999999999999999\nadvertised.listeners=X://\nflafka.durability=interval:\n";
+    vec![broker.as_bytes().to_vec(), wrong.as_bytes().to_vec()]
 }
 
 pub(super) fn yaml_seeds() -> Vec<Vec<u8>> {

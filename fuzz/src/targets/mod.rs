@@ -58,6 +58,12 @@ pub const TARGETS: &[Target] = &[
         seeds: config::property_seeds,
     },
     Target {
+        name: "server_properties",
+        about: "server.properties of the embedded log, and its overrides (broker)",
+        run: config::server_properties,
+        seeds: config::server_property_seeds,
+    },
+    Target {
         name: "yaml",
         about: "YAML configurations (config)",
         run: config::yaml,
@@ -104,6 +110,12 @@ pub const TARGETS: &[Target] = &[
         about: "the taildir source's own journal (sources)",
         run: sources::taildir_journal,
         seeds: sources::taildir_journal_seeds,
+    },
+    Target {
+        name: "spooldir_tracker",
+        about: "the spooldir source's tracker file (sources)",
+        run: sources::spooldir_tracker,
+        seeds: sources::spooldir_tracker_seeds,
     },
 ];
 

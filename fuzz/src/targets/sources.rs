@@ -1,8 +1,11 @@
 //! State files and requests of the sources.
 
 use bytes::Bytes;
+use flafka_avro_wire::container::{Codec, ContainerWriter};
+use flafka_avro_wire::varint::put_long;
 use flafka_sources::charset::Charset;
 use flafka_sources::http::json;
+use flafka_sources::spool_dir;
 use flafka_sources::tail_dir;
 
 pub(super) fn http_json(input: &[u8]) {
@@ -33,6 +36,34 @@ pub(super) fn taildir_position_seeds() -> Vec<Vec<u8>> {
         two.to_vec(),
         b"[]".to_vec(),
         br#"[{"inode":-1,"pos":9223372036854775807,"file":""}"#.to_vec(),
+    ]
+}
+
+pub(super) fn spooldir_tracker(input: &[u8]) {
+    spool_dir::parse_tracker(input).ok();
+}
+
+pub(super) fn spooldir_tracker_seeds() -> Vec<Vec<u8>> {
+    let schema = r#"{"type":"record","name":"TransferStateFileMeta","namespace":"org.apache.flume.serialization","fields":[{"name":"offset","type":"long"}]}"#;
+    let tracker = |metadata: &[(&str, &[u8])], positions: &[i64]| {
+        let mut out = Vec::new();
+        // One record a block, as the source writes them.
+        let mut writer = ContainerWriter::new(Codec::Null, [7; 16], 1);
+        writer.begin_with(schema, metadata, &mut out);
+        for position in positions {
+            writer.append(&mut out, |datum| put_long(datum, *position));
+        }
+        writer.flush(&mut out);
+        out
+    };
+    let file = ("file", &b"/spool/a.log"[..]);
+    vec![
+        tracker(
+            &[file, ("flafka.identity", b"64769:2496272")],
+            &[0, 812, 90_000],
+        ),
+        tracker(&[file], &[i64::MAX, -1]),
+        tracker(&[], &[5]),
     ]
 }
 
