@@ -1,5 +1,6 @@
 //! The comparisons that need no topic.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -124,6 +125,20 @@ pub(crate) fn all() -> Vec<Comparison> {
             outcome: header_lines,
         },
         Comparison {
+            name: "http_morphline_blob",
+            conf: include_str!("cases/http_morphline_blob.conf"),
+            prepare: |_| Ok(()),
+            drive: |scene| {
+                let text = ("Content-Type", "text/x-log; charset=utf-8");
+                request(scene, "short", "POST", "/?a=1&b=x%20y", &[text], b"short")?;
+                request(scene, "fits", "POST", "/any/path", &[], b"0123456789")?;
+                request(scene, "long", "POST", "/?c=3", &[], b"0123456789 too long")?;
+                request(scene, "empty", "POST", "/?d=", &[], b"")
+            },
+            taken: 4,
+            outcome: header_lines,
+        },
+        Comparison {
             name: "multiplexing",
             conf: include_str!("cases/multiplexing.conf"),
             prepare: |_| Ok(()),
@@ -165,6 +180,23 @@ pub(crate) fn all() -> Vec<Comparison> {
             },
             taken: 3,
             outcome: header_lines,
+        },
+        Comparison {
+            name: "uuid_interceptor",
+            conf: include_str!("cases/uuid_interceptor.conf"),
+            prepare: |_| Ok(()),
+            drive: |scene| {
+                post_events(
+                    scene,
+                    &[
+                        event(&[("id", "old"), ("key", "old")], "has both"),
+                        event(&[], "has none"),
+                        event(&[("x", "y")], "other"),
+                    ],
+                )
+            },
+            taken: 3,
+            outcome: lines_with_uuids,
         },
         Comparison {
             name: "avro_event",
@@ -395,6 +427,35 @@ fn header_lines(scene: &Scene) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     outcome.add("out", header_lines_of(scene, "out")?);
     Ok(outcome)
+}
+
+/// Random UUIDs are shown by their form only, and how many different ones there are.
+fn lines_with_uuids(scene: &Scene) -> Result<Outcome> {
+    let (mut lines, mut seen) = (Vec::new(), BTreeSet::new());
+    for mut line in header_lines_of(scene, "out")? {
+        while let Some((start, uuid)) = random_uuid(&line) {
+            line.replace_range(start..start + uuid.len(), "<random uuid>");
+            seen.insert(uuid);
+        }
+        lines.push(line);
+    }
+    let mut outcome = Outcome::default();
+    outcome.add("out", lines);
+    outcome.add("different", [seen.len().to_string()]);
+    Ok(outcome)
+}
+
+/// The first UUID of version 4 in a line, and where it starts.
+fn random_uuid(line: &str) -> Option<(usize, String)> {
+    const FORM: &[u8] = b"xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx";
+    let fits = |(found, form): (&u8, &u8)| match form {
+        b'x' => found.is_ascii_digit() || (b'a'..=b'f').contains(found),
+        b'v' => b"89ab".contains(found),
+        fixed => found == fixed,
+    };
+    let mut windows = line.as_bytes().windows(FORM.len());
+    let start = windows.position(|window| window.iter().zip(FORM).all(fits))?;
+    Some((start, line[start..start + FORM.len()].to_owned()))
 }
 
 /// The lines of each tailed file in their order; the order of the files among each other is a matter of timing.
