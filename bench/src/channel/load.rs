@@ -108,6 +108,7 @@ impl Load {
             counters: CountersRegistry::default(),
             lifecycle: Lifecycle::new(),
             home: std::env::temp_dir(),
+            contents: None,
         };
         Ok(FileChannel::new(config, &context))
     }

@@ -6,7 +6,7 @@
 //! a commit journals an ack of them, in any order. A lost ack costs a re-read, never a loss, so a
 //! commit does not wait for the disk.
 //!
-//! With `encryption.*` set, batches are sealed before they reach the log ([`encryption`]).
+//! With `encryption.*` set, batches are sealed before they reach the log (`encryption`).
 //!
 //! Start-up time does not depend on the backlog, and a change of `capacity` needs no replay.
 //! Flume's own files are a different format: a directory that holds them is refused.
