@@ -2,15 +2,15 @@
 //!
 //! A log accepts nothing after a failed sync until it is opened anew (what the disk has is only known then), and a Kafka
 //! client nothing after a fatal error. A channel says so with [`Channel::fault`]; until it is open again its puts fail,
-//! so sources wait, and `/health` shows why. Leases from before are void: their events come again. A channel that fails
-//! again soon is opened after a growing pause.
+//! so sources wait, and `/health` shows why. Leases of what has failed are void: their events come again. A channel that
+//! fails again soon is opened after a growing pause.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use flafka_flow::channel::{Channel, error_chain};
+use flafka_flow::channel::Channel;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::supervise::{Supervised, pause_after};
 
@@ -43,13 +43,9 @@ pub(crate) async fn tend(supervised: Supervised, channel: Arc<dyn Channel>) {
                 () = supervised.lifecycle.stopping() => return,
             }
         }
-        if let Err(error) = channel.stop().await {
-            let error = error_chain(&error);
-            warn!(channel = supervised.name, error, "channel is closed");
-        }
         let open = || {
             let channel = Arc::clone(&channel);
-            async move { channel.start().await }
+            async move { channel.reopen().await }
         };
         supervised.keep_alive(open).await;
         if supervised.lifecycle.is_stopping() {
@@ -140,7 +136,7 @@ mod tests {
         };
         tokio::join!(watching, story);
         let (stops, starts) = (&channel.stops, &channel.starts);
-        assert_eq!(stops.load(Ordering::SeqCst), 1);
+        assert_eq!(stops.load(Ordering::SeqCst), 3);
         assert_eq!(starts.load(Ordering::SeqCst), 3);
     }
 }

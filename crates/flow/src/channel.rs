@@ -167,6 +167,19 @@ pub trait Channel: Send + Sync {
     /// When the close could not be completed; the channel is closed all the same.
     async fn stop(&self) -> Result<(), ChannelError>;
 
+    /// Opens again what has failed while the channel ran; called when its counter `Unhealthy` says so, and again after
+    /// an error. By default the whole channel is closed and opened.
+    ///
+    /// # Errors
+    /// When something of it still cannot be used.
+    async fn reopen(&self) -> Result<(), ChannelError> {
+        if let Err(error) = self.stop().await {
+            let error = error.chain();
+            tracing::warn!(error, "channel is closed");
+        }
+        self.start().await
+    }
+
     /// The channel's counters.
     fn counters(&self) -> &Arc<Counters>;
 

@@ -1,29 +1,31 @@
-//! The file channel itself.
+//! The file channel itself: puts are spread over its volumes, takes gather from all of them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use flafka_flow::Batch;
-use flafka_flow::channel::{Channel, ChannelError, Lease, TakeLimit};
+use flafka_flow::channel::{Channel, ChannelError, Lease, TakeLimit, error_chain};
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
-use flafka_log_store::{AppendStamp, Fs, Op, OpOutcome, RealFs};
+use flafka_log_store::{Fs, RealFs};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::FileChannelConfig;
-use super::encryption::{EncryptionError, seal};
 use super::finishing::Finishing;
 use super::lease::{Claim, lease};
-use super::open::Open;
-use super::records::{encode, join};
-use super::runs::{Next, Run, Runs};
+use super::records::order_of;
+use super::take::{Gathered, Source};
+use super::volume::{Open, Volume};
 
 /// A longer `keep-alive` means for ever; clocks cannot be added up without end.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The volumes of an open channel.
+pub(super) type Volumes = Arc<[Arc<Volume>]>;
 
 /// Makes file channels.
 pub struct FileChannelFactory;
@@ -60,16 +62,19 @@ pub(super) struct Shared {
     pub(super) config: FileChannelConfig,
     keep_alive: Duration,
     pub(super) fs: Arc<dyn Fs>,
-    open: RwLock<Option<Open>>,
-    /// How often the channel was closed. Changed under the lock of `runs`: what belongs to a log
-    /// that is closed must not come back into the runs of the next one.
-    pub(super) closed: AtomicU64,
+    /// Empty while the channel is closed.
+    volumes: RwLock<Volumes>,
+    /// Which volume gets the next put.
+    next_volume: AtomicUsize,
+    /// When the last put was, as [`order_of`] counts.
+    last_order: AtomicU64,
     /// Permits for the events that may still be put.
     room: Semaphore,
     /// Events over the capacity, when it was lowered: these acks free no room.
     over: AtomicUsize,
-    runs: Mutex<Runs>,
     pub(super) filled: Notify,
+    /// Deliveries are marked, so data files may have gone.
+    pub(super) freed: Notify,
 }
 
 impl FileChannel {
@@ -86,12 +91,13 @@ impl FileChannel {
                 counters,
                 keep_alive,
                 fs: Arc::new(RealFs),
-                open: RwLock::default(),
-                closed: AtomicU64::new(0),
+                volumes: RwLock::new(Arc::new([])),
+                next_volume: AtomicUsize::new(0),
+                last_order: AtomicU64::new(0),
                 room: Semaphore::new(0),
                 over: AtomicUsize::new(0),
-                runs: Mutex::new(Runs::new(config.cache_bytes.0)),
                 filled: Notify::new(),
+                freed: Notify::new(),
                 config,
             }),
         }
@@ -107,7 +113,7 @@ impl FileChannel {
     /// How many data keys the log holds, for tests.
     #[cfg(test)]
     pub(super) fn data_keys(&self) -> usize {
-        let open = self.shared.open().expect("started");
+        let open = self.shared.volumes()[0].open().expect("started");
         open.log.table(flafka_log_store::Table::DataKeys).len()
     }
 
@@ -130,15 +136,21 @@ impl FileChannel {
 impl Channel for FileChannel {
     async fn start(&self) -> Result<(), ChannelError> {
         let shared = &self.shared;
-        if shared.open().is_ok() {
+        if !shared.volumes().is_empty() {
             return Ok(());
         }
-        let opened = shared.open_log().await;
-        let unhealthy = i64::from(opened.is_err());
-        shared.counters.set(Metric::Unhealthy, unhealthy);
-        let open = opened?;
-        shared.fill(&open)?;
-        *shared.open.write().unwrap_or_else(PoisonError::into_inner) = Some(open);
+        shared.room.forget_permits(Semaphore::MAX_PERMITS);
+        shared.room.add_permits(shared.config.capacity.0);
+        shared.over.store(0, Ordering::SeqCst);
+        shared.counters.set(Metric::ChannelSize, 0);
+        let opened = shared.open_volumes().await;
+        let are_healthy = opened
+            .as_ref()
+            .is_ok_and(|volumes| !volumes.iter().any(|volume| volume.has_failed()));
+        shared
+            .counters
+            .set(Metric::Unhealthy, i64::from(!are_healthy));
+        shared.set_volumes(opened?);
         shared.counters.set(Metric::Open, 1);
         shared.counters.set(Metric::Closed, 0);
         shared.counters.started(shared.context.clock.as_ref());
@@ -154,19 +166,23 @@ impl Channel for FileChannel {
         shared
             .counters
             .add(Metric::EventPutAttemptCount, count as u64);
-        let open = shared.open()?;
+        let volumes = shared.volumes();
+        if volumes.is_empty() {
+            return Err(shared.is_closed());
+        }
         let room = shared.reserve(&batch).await?;
-        // Closed meanwhile: the room was given by the channel as it is now, and goes back.
-        drop(shared.runs_of(&open)?);
+        if !shared.is_current(&volumes) {
+            // Closed meanwhile: the room was given by the channel as it is now, and goes back.
+            return Err(shared.is_closed());
+        }
         room.forget();
         let shared = Arc::clone(shared);
-        Finishing::new(async move { shared.put(&open, batch).await }).await
+        Finishing::new(async move { shared.put(&volumes, batch).await }).await
     }
 
     async fn take(&self, limit: TakeLimit) -> Result<Lease, ChannelError> {
         let shared = &self.shared;
         shared.counters.add(Metric::EventTakeAttemptCount, 1);
-        let open = shared.open()?;
         let limit = TakeLimit {
             events: limit.events.min(shared.config.transaction_capacity.0),
             ..limit
@@ -174,16 +190,13 @@ impl Channel for FileChannel {
         let deadline = Instant::now() + shared.keep_alive;
         loop {
             let filled = shared.filled.notified();
-            let next = shared.runs_of(&open)?.next(limit.events, limit.bytes);
-            match next {
-                Next::InMemory(runs) => {
+            match shared.gather(limit)? {
+                Gathered::InMemory(parts) => {
                     shared.wake_next();
-                    return Ok(lease(shared, &open, runs));
+                    return Ok(lease(shared, parts));
                 }
-                Next::OnDisk(run) => {
-                    Claim::new(shared, &open, run).read().await?;
-                }
-                Next::Nothing => {
+                Gathered::OnDisk(part) => Claim::new(shared, part).read().await?,
+                Gathered::Nothing => {
                     if tokio::time::timeout_at(deadline, filled).await.is_err() {
                         return Ok(Lease::empty());
                     }
@@ -194,57 +207,69 @@ impl Channel for FileChannel {
 
     async fn stop(&self) -> Result<(), ChannelError> {
         let shared = &self.shared;
-        let open = shared
-            .open
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(open) = open else { return Ok(()) };
+        let volumes = shared.set_volumes(Arc::new([]));
+        if volumes.is_empty() {
+            return Ok(());
+        }
         shared.counters.set(Metric::Open, 0);
         shared.counters.set(Metric::Closed, 1);
         shared.room.forget_permits(Semaphore::MAX_PERMITS);
-        {
-            let mut runs = shared.runs();
-            shared.closed.fetch_add(1, Ordering::SeqCst);
-            *runs = Runs::new(shared.config.cache_bytes.0);
+        let mut closed = Ok(());
+        for volume in volumes.iter() {
+            closed = volume.close().await.and(closed);
         }
-        let closed = open.log.close().await;
         shared.counters.stopped(shared.context.clock.as_ref());
         closed.map_err(|error| shared.failed("close the log", true, error))
+    }
+
+    async fn reopen(&self) -> Result<(), ChannelError> {
+        match self.shared.volumes().is_empty() {
+            true => self.start().await,
+            false => self.shared.reopen_failed().await,
+        }
     }
 
     fn counters(&self) -> &Arc<Counters> {
         &self.shared.counters
     }
+
+    fn fault(&self) -> Option<String> {
+        let shared = &self.shared;
+        (shared.counters.get(Metric::Unhealthy) != 0).then(|| {
+            let volumes = shared.volumes();
+            let failed = volumes.iter().filter(|volume| volume.has_failed());
+            let dirs: Vec<_> = failed
+                .map(|volume| volume.dir.display().to_string())
+                .collect();
+            match dirs.is_empty() {
+                true => "its storage has failed".to_owned(),
+                false => format!("its storage has failed in {}", dirs.join(", ")),
+            }
+        })
+    }
 }
 
 impl Shared {
-    pub(super) fn runs(&self) -> MutexGuard<'_, Runs> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn volumes(&self) -> Volumes {
+        let volumes = self.volumes.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&volumes)
     }
 
-    /// The runs of this log; an error when it is not the channel's log any more.
-    pub(super) fn runs_of(&self, open: &Open) -> Result<MutexGuard<'_, Runs>, ChannelError> {
-        let runs = self.runs();
-        match self.closed.load(Ordering::SeqCst) == open.closed {
-            true => Ok(runs),
-            false => Err(self.is_closed()),
-        }
+    /// Whether the channel was not closed since these were its volumes.
+    pub(super) fn is_current(&self, volumes: &Volumes) -> bool {
+        Arc::ptr_eq(volumes, &self.volumes())
     }
 
-    fn is_closed(&self) -> ChannelError {
+    /// Returns the ones of before.
+    fn set_volumes(&self, new: Volumes) -> Volumes {
+        let mut volumes = self.volumes.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *volumes, new)
+    }
+
+    pub(super) fn is_closed(&self) -> ChannelError {
         ChannelError::Closed {
             channel: Arc::clone(&self.name),
         }
-    }
-
-    pub(super) fn open(&self) -> Result<Open, ChannelError> {
-        let open = self
-            .open
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        open.ok_or_else(|| self.is_closed())
     }
 
     pub(super) fn failed(
@@ -261,34 +286,22 @@ impl Shared {
         }
     }
 
-    /// Makes the runs and the room from what the log holds.
-    fn fill(&self, open: &Open) -> Result<(), ChannelError> {
-        let failed = |error: flafka_log_store::ReadError| self.failed("read the log", true, error);
-        let bounds = open.log.bounds(open.stream).map_err(failed)?;
-        let acks = open.log.unacked(open.stream).map_err(failed)?;
-        let mut runs = self.runs();
-        *runs = Runs::new(self.config.cache_bytes.0);
-        let mut size = 0;
-        let mut first = acks.low.0.max(bounds.log_start.0);
-        let end = (bounds.high_watermark, bounds.high_watermark);
-        for (acked_first, acked_last) in acks.acked_ranges.iter().copied().chain([end]) {
-            if first < acked_first.0 {
-                let run = Run {
-                    first,
-                    last: acked_first.0 - 1,
-                    batch: None,
-                };
-                size += run.len();
-                runs.put_back(run);
-            }
-            first = first.max(acked_last.0 + 1);
+    /// Takes an opened log into use and sets the room right.
+    pub(super) fn install(&self, volume: &Volume, open: Open) -> Result<(), ChannelError> {
+        let size = volume
+            .install(open)
+            .map_err(|error| self.failed("read the log", true, error))?;
+        let accounted = volume.accounted.swap(size, Ordering::SeqCst);
+        if size > accounted {
+            let more = size - accounted;
+            let forgotten = self.room.forget_permits(more);
+            self.over.fetch_add(more - forgotten, Ordering::SeqCst);
+        } else {
+            self.give_room(accounted - size);
         }
-        let capacity = self.config.capacity.0;
-        self.over
-            .store(size.saturating_sub(capacity), Ordering::SeqCst);
-        self.room.forget_permits(Semaphore::MAX_PERMITS);
-        self.room.add_permits(capacity.saturating_sub(size));
-        self.counters.set(Metric::ChannelSize, size as i64);
+        let before = volume.stored.swap(size, Ordering::SeqCst);
+        let change = size as i64 - before as i64;
+        self.counters.shift(Metric::ChannelSize, change);
         Ok(())
     }
 
@@ -316,93 +329,105 @@ impl Shared {
     }
 
     /// Stores a batch that has room, and shows it to the takes. Has to be finished once begun.
-    async fn put(&self, open: &Open, batch: Batch) -> Result<(), ChannelError> {
-        let count = batch.len();
-        let stored = self.store(open, &batch).await;
-        // When the channel was closed meanwhile, the next start counts what the log holds.
-        let runs = self.runs_of(open);
-        let first = match stored {
-            Ok(first) => first,
-            Err(error) => {
-                if runs.is_ok() {
-                    self.room.add_permits(count);
-                }
-                self.counters.add(Metric::EventPutErrorCount, 1);
-                return Err(error);
+    async fn put(&self, volumes: &Volumes, batch: Batch) -> Result<(), ChannelError> {
+        let stored = self.spread(volumes, &batch).await;
+        match &stored {
+            Ok(()) => {
+                self.counters
+                    .add(Metric::EventPutSuccessCount, batch.len() as u64);
+                self.filled.notify_one();
             }
-        };
-        self.counters
-            .add(Metric::EventPutSuccessCount, count as u64);
-        if let Ok(mut runs) = runs {
-            self.counters.shift(Metric::ChannelSize, count as i64);
-            runs.add(Run {
-                first,
-                last: first + count as i64 - 1,
-                batch: Some(batch),
-            });
+            Err(_) => self.counters.add(Metric::EventPutErrorCount, 1),
         }
-        self.filled.notify_one();
-        Ok(())
+        stored
     }
 
-    /// Appends a batch; returns its first offset.
-    async fn store(&self, open: &Open, batch: &Batch) -> Result<i64, ChannelError> {
-        let mut batches = encode(batch, self.context.clock.now_ms())
-            .map_err(|error| self.failed("encode events", false, error))?;
-        let failed = |error: EncryptionError| {
-            self.note_failure(open);
-            self.failed("encrypt events", error.is_retriable(), error)
-        };
-        if let Some(key) = open.keys.sealing(&open.log).await.map_err(failed)? {
-            batches = seal(key, batches).await.map_err(failed)?;
+    /// Puts a batch into the next volume, or another one when that one certainly has not got it. Its room is taken, and
+    /// given back when no volume accounts for it.
+    async fn spread(&self, volumes: &Volumes, batch: &Batch) -> Result<(), ChannelError> {
+        let turn = self.next_volume.fetch_add(1, Ordering::Relaxed);
+        let (before, after) = volumes.split_at(turn % volumes.len().max(1));
+        let now = Instant::now();
+        let mut candidates: Vec<_> = after.iter().chain(before).filter(|v| v.accepts).collect();
+        if candidates.len() > 1 {
+            candidates.sort_by_key(|volume| volume.reluctance(now));
         }
-        let append = Op::Append {
-            stream: open.stream,
-            batches: join(batches),
-            stamp: AppendStamp::AsStream,
-        };
-        let outcomes = open.log.commit(vec![append]).await.map_err(|error| {
-            self.note_failure(open);
-            self.failed("append to the log", true, error)
-        })?;
-        match outcomes.first() {
-            Some(
-                OpOutcome::Appended { base_offset, .. } | OpOutcome::Duplicate { base_offset, .. },
-            ) => Ok(base_offset.0),
-            _ => Err(self.failed(
-                "append to the log",
-                false,
-                "the log answered without an offset",
-            )),
+        let mut refused = self.is_closed();
+        for volume in candidates {
+            let not_stored = match volume.put(self, batch, || self.next_order()).await {
+                Ok(()) => return Ok(()),
+                Err(not_stored) => not_stored,
+            };
+            refused = not_stored.error;
+            if not_stored.accounted {
+                return Err(refused);
+            }
+            if !not_stored.elsewhere {
+                break;
+            }
         }
+        if self.is_current(volumes) {
+            self.give_room(batch.len());
+        }
+        Err(refused)
     }
 
-    /// Shows that the log accepts nothing any more; whoever watches `Unhealthy` opens it again.
-    pub(super) fn note_failure(&self, open: &Open) {
+    /// The place of a put in the order over all volumes.
+    fn next_order(&self) -> u64 {
+        let now = order_of(self.context.clock.now_ms());
+        let next = |last: u64| Some(now.max(last + 1));
+        let before = self
+            .last_order
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+        now.max(before.unwrap_or(0) + 1)
+    }
+
+    /// Shows that a volume's log accepts nothing any more; whoever watches `Unhealthy` opens it again.
+    pub(super) fn note_failure(&self, volume: &Volume, open: &Open) {
         if let Some(fault) = open.log.failure()
-            && self.runs_of(open).is_ok()
+            && let Some(_current) = volume.runs_of(open)
+            && !volume.has_failed()
         {
+            volume.set_failed();
             self.counters.set(Metric::Unhealthy, 1);
             warn!(channel = &*self.name, %fault, "the log has stopped accepting");
         }
     }
 
+    /// Shows that a volume's data cannot be read, so that the others' can; the only volume is asked again and again.
+    pub(super) fn note_unreadable(&self, (volume, open): &Source, error: &ChannelError) {
+        if self.volumes().len() > 1 && volume.runs_of(open).is_some() {
+            volume.set_failed();
+            self.counters.set(Metric::Unhealthy, 1);
+            let error = error_chain(error);
+            warn!(channel = &*self.name, dir = %volume.dir.display(), error, "the directory cannot be read; the others go on");
+        }
+    }
+
     /// A put wakes one take; a take that leaves events wakes the next.
     fn wake_next(&self) {
-        if !self.runs().is_empty() {
+        if self.volumes().iter().any(|volume| volume.is_waiting()) {
             self.filled.notify_one();
         }
     }
 
-    /// Gives room back for delivered events.
-    pub(super) fn free(&self, events: usize) {
-        self.give_up(events);
+    /// Gives room back for delivered events of a volume.
+    pub(super) fn free(&self, volume: &Volume, events: usize) {
+        self.give_up(volume, events);
         self.counters
             .add(Metric::EventTakeSuccessCount, events as u64);
     }
 
-    /// Gives room back for events that are gone.
-    pub(super) fn give_up(&self, events: usize) {
+    /// Gives room back for events of a volume that are gone.
+    pub(super) fn give_up(&self, volume: &Volume, events: usize) {
+        volume.accounted.fetch_sub(events, Ordering::SeqCst);
+        volume.stored.fetch_sub(events, Ordering::SeqCst);
+        self.give_room(events);
+        self.counters.shift(Metric::ChannelSize, -(events as i64));
+    }
+
+    /// Gives room back, but first what was taken beyond the capacity.
+    fn give_room(&self, events: usize) {
         let over = self
             .over
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |over| {
@@ -410,6 +435,5 @@ impl Shared {
             });
         let over = over.unwrap_or(0);
         self.room.add_permits(events.saturating_sub(over));
-        self.counters.shift(Metric::ChannelSize, -(events as i64));
     }
 }

@@ -1,6 +1,6 @@
 //! Settings of the file channel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flafka_flow::settings;
@@ -67,8 +67,10 @@ settings! {
     /// Keeps events on disk: a put is acknowledged after an fsync, nothing acknowledged is lost
     /// when the process or the machine dies. One directory belongs to one channel of one process.
     pub struct FileChannelConfig {
-        /// Directories for the data, separated by commas. The first one is used, below it the
-        /// folder `flafka`; give each channel its own. Default: `~/.flume/file-channel/data`.
+        /// Directories for the data, separated by commas, best on disks of their own; below each the
+        /// folder `flafka`. Puts go to them in turn, takes drain all; one that is full or fails does
+        /// not stop the others. A directory that is no longer named is drained as long as it holds
+        /// events. Give each channel its own. Default: `~/.flume/file-channel/data`.
         "dataDirs" => data_dirs: CommaList = CommaList(Vec::new()),
         /// Events that the channel holds at most, those in open transactions included. It may be
         /// changed at any time.
@@ -135,8 +137,9 @@ settings! {
         if config.minimum_required_space.0 < LEAST_SPACE {
             reader.note("minimumRequiredSpace", "less than Flume's floor; 1 MiB counts, as in Flume");
         }
-        if config.data_dirs.0.len() > 1 {
-            reader.warning("dataDirs", "only the first directory is used in this version");
+        let dirs = &config.data_dirs.0;
+        if let Some(twice) = dirs.iter().enumerate().find_map(|(at, dir)| dirs[..at].contains(dir).then_some(dir)) {
+            reader.error("dataDirs", format!("{twice} stands there twice"), None);
         }
         check_encryption(config, reader);
     })
@@ -210,7 +213,7 @@ fn check_encryption(config: &FileChannelConfig, reader: &mut Reader<'_>) {
 
 impl FileChannelConfig {
     /// Where the master keys are; none: nothing is encrypted.
-    pub(super) fn key_source(&self, home: &std::path::Path) -> Option<KeySource> {
+    pub(super) fn key_source(&self, home: &Path) -> Option<KeySource> {
         self.key_provider?;
         let path = |path: &PathBuf| match path.strip_prefix("~/") {
             Ok(below) => home.join(below),
@@ -228,20 +231,21 @@ impl FileChannelConfig {
         })
     }
 
-    /// The folder of the channel's log; `home` is where Flume's default begins.
-    pub fn log_dir(&self, home: &std::path::Path) -> PathBuf {
-        self.data_dir(home).join("flafka")
+    /// The data directories; `home` is where Flume's default begins.
+    pub fn data_dirs(&self, home: &Path) -> Vec<PathBuf> {
+        if self.data_dirs.0.is_empty() {
+            return vec![home.join(".flume/file-channel/data")];
+        }
+        let below_home = |dir: &String| match dir.strip_prefix("~/") {
+            Some(below) => home.join(below),
+            None => PathBuf::from(dir),
+        };
+        self.data_dirs.0.iter().map(below_home).collect()
     }
 
-    /// The first data directory.
-    pub fn data_dir(&self, home: &std::path::Path) -> PathBuf {
-        match self.data_dirs.0.first() {
-            None => home.join(".flume/file-channel/data"),
-            Some(dir) => match dir.strip_prefix("~/") {
-                Some(below) => home.join(below),
-                None => PathBuf::from(dir),
-            },
-        }
+    /// The folder of the log in a data directory.
+    pub fn log_dir(data_dir: &Path) -> PathBuf {
+        data_dir.join("flafka")
     }
 
     pub(super) fn durability(&self) -> Durability {

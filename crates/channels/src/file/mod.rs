@@ -6,6 +6,8 @@
 //! a commit journals an ack of them, in any order. A lost ack costs a re-read, never a loss, so a
 //! commit does not wait for the disk.
 //!
+//! Several data directories are several logs: puts go to them in turn, a take gathers from all.
+//!
 //! With `encryption.*` set, batches are sealed before they reach the log (`encryption`).
 //!
 //! Start-up time does not depend on the backlog, and a change of `capacity` needs no replay.
@@ -20,9 +22,14 @@ mod lease;
 mod open;
 mod records;
 mod runs;
+mod siblings;
+mod take;
+mod volume;
 
 pub use channel::{FileChannel, FileChannelFactory};
 pub use config::{DurabilitySetting, FileChannelConfig};
 
+#[cfg(test)]
+mod several_dirs_tests;
 #[cfg(test)]
 mod tests;

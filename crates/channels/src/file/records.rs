@@ -11,6 +11,8 @@ use super::encryption::{DataKeys, EncryptionError, is_sealed};
 /// A record batch is closed when it is larger than this, so that reading one back takes bounded
 /// memory whatever the size of the transaction.
 const TARGET_BATCH_BYTES: usize = 8 << 20;
+/// Puts of one millisecond that are told apart in memory.
+const ORDER_BITS: u32 = 20;
 /// Room for a record's lengths and deltas.
 const RECORD_OVERHEAD: usize = 24;
 
@@ -68,8 +70,24 @@ pub(super) fn join(mut batches: Vec<Bytes>) -> Bytes {
     joined.freeze()
 }
 
+/// What was read back.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    /// The events, one for each offset.
+    pub(super) events: Batch,
+    /// The offset behind the last event.
+    pub(super) next: i64,
+    /// Where each stored batch begins, and when it was put (see [`order_of`]).
+    pub(super) starts: Vec<(i64, u64)>,
+}
+
+/// The place in the order of puts over several directories: milliseconds since 1970, and room for a count in each.
+pub(super) fn order_of(now_ms: i64) -> u64 {
+    now_ms.max(0).unsigned_abs() << ORDER_BITS
+}
+
 /// Decodes the records with offsets `first..=last` from whole record batches. The events share
-/// `bytes`. Returns the offset behind the last event, which is `first` when there was none.
+/// `bytes`. The offset behind the last event is `first` when there was none.
 ///
 /// # Errors
 /// When a batch is damaged or cannot be opened.
@@ -78,8 +96,9 @@ pub(super) fn decode(
     first: i64,
     last: i64,
     keys: &DataKeys,
-) -> Result<(Batch, i64), DecodeError> {
+) -> Result<Decoded, DecodeError> {
     let mut events = EventsBuilder::new();
+    let mut starts = Vec::new();
     let mut next = first;
     let mut at = 0;
     while let Some(header) = next_header(&bytes[at..])? {
@@ -99,12 +118,19 @@ pub(super) fn decode(
                 Err(error) => return Err(error.into()),
             },
         };
-        next = next_there.unwrap_or(next);
+        if let Some(there) = next_there {
+            starts.push((base, order_of(header.base_timestamp)));
+            next = there;
+        }
         if next > last {
             break;
         }
     }
-    Ok((events.finish(), next))
+    Ok(Decoded {
+        events: events.finish(),
+        next,
+        starts,
+    })
 }
 
 /// Decodes the wanted records of one batch in the clear, whose offsets count from `base`. Returns the offset behind the
@@ -174,7 +200,8 @@ mod tests {
     use super::*;
 
     fn decode_plain(bytes: Bytes, first: i64, last: i64) -> Result<(Batch, i64), DecodeError> {
-        decode(bytes, first, last, &DataKeys::none())
+        let decoded = decode(bytes, first, last, &DataKeys::none())?;
+        Ok((decoded.events, decoded.next))
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(super) struct Run {
     pub(super) last: i64,
     /// The events, one for each offset; none means they are on the disk only.
     pub(super) batch: Option<Batch>,
+    /// When it was put, for the order over several directories; none: it has to be read to know.
+    pub(super) order: Option<u64>,
 }
 
 impl Run {
@@ -23,7 +25,7 @@ impl Run {
         usize::try_from(self.last - self.first + 1).unwrap_or(0)
     }
 
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.batch.as_ref().map_or(0, Batch::total_bytes)
     }
 
@@ -39,11 +41,13 @@ impl Run {
             first: self.first,
             last: middle - 1,
             batch: part(0..count),
+            order: self.order,
         };
         let tail = Run {
             first: middle,
             last: self.last,
             batch: part(count..self.len()),
+            order: self.order,
         };
         (head, Some(tail))
     }
@@ -57,13 +61,15 @@ pub(super) struct Runs {
     budget: u64,
 }
 
-/// What a take gets.
+/// The oldest run, or a part of it.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next {
-    /// Runs with their events.
-    InMemory(Vec<Run>),
+pub(super) enum Pop {
+    /// A run with its events.
+    InMemory(Run),
     /// A run whose events have to be read.
     OnDisk(Run),
+    /// There is one that does not fit, or has to be read first.
+    NotNow,
     /// Nothing is waiting.
     Nothing,
 }
@@ -98,40 +104,34 @@ impl Runs {
         self.runs.insert(run.first, run);
     }
 
-    /// The oldest events: runs in memory up to the limits, or one run on the disk.
-    pub(super) fn next(&mut self, events: usize, bytes: u64) -> Next {
-        let (mut taken, mut room, mut room_bytes) = (Vec::new(), events.max(1), bytes);
-        while let Some(entry) = self.runs.first_entry() {
-            if entry.get().batch.is_none() {
-                if taken.is_empty() {
-                    return Next::OnDisk(entry.remove());
-                }
-                break;
-            }
-            let run = entry.remove();
-            self.cached -= run.bytes();
-            let fitting = fitting(&run, room, room_bytes, taken.is_empty());
-            if fitting == 0 {
-                self.put_back(run);
-                break;
-            }
-            let (head, tail) = run.split(fitting);
-            room -= head.len();
-            room_bytes = room_bytes.saturating_sub(head.bytes());
-            taken.push(head);
-            if let Some(tail) = tail {
-                self.put_back(tail);
-                break;
-            }
-            if room == 0 {
-                break;
-            }
+    /// When the oldest run was put; the inner `None` stands for not known.
+    pub(super) fn front_order(&self) -> Option<Option<u64>> {
+        let (_, run) = self.runs.first_key_value()?;
+        Some(run.order)
+    }
+
+    /// The oldest run up to the limits. The first of a lease may be one on the disk, and gets at least one event.
+    pub(super) fn pop(&mut self, events: usize, bytes: u64, is_first: bool) -> Pop {
+        let Some(entry) = self.runs.first_entry() else {
+            return Pop::Nothing;
+        };
+        if entry.get().batch.is_none() {
+            return match is_first {
+                true => Pop::OnDisk(entry.remove()),
+                false => Pop::NotNow,
+            };
         }
-        if taken.is_empty() {
-            Next::Nothing
-        } else {
-            Next::InMemory(taken)
+        let fitting = fitting(entry.get(), events, bytes, is_first);
+        if fitting == 0 {
+            return Pop::NotNow;
         }
+        let run = entry.remove();
+        self.cached -= run.bytes();
+        let (head, tail) = run.split(fitting);
+        if let Some(tail) = tail {
+            self.put_back(tail);
+        }
+        Pop::InMemory(head)
     }
 
     /// Joins a run on the disk with its neighbours on the disk, so that a long backlog is one run.
@@ -140,7 +140,7 @@ impl Runs {
             && before.batch.is_none()
             && before.last + 1 == run.first
         {
-            run.first = before.first;
+            (run.first, run.order) = (before.first, before.order);
             self.runs.remove(&run.first);
         }
         if let Some(after) = self.runs.get(&(run.last + 1))
@@ -186,6 +186,7 @@ mod tests {
             first,
             last,
             batch: Some(numbers(first as usize..last as usize + 1)),
+            order: None,
         }
     }
 
@@ -194,15 +195,20 @@ mod tests {
             first,
             last,
             batch: None,
+            order: None,
         }
     }
 
-    fn spans(next: Next) -> Vec<(i64, i64)> {
-        match next {
-            Next::InMemory(runs) => runs.iter().map(|run| (run.first, run.last)).collect(),
-            Next::OnDisk(run) => vec![(run.first, run.last)],
-            Next::Nothing => Vec::new(),
+    fn take(runs: &mut Runs, mut events: usize, mut bytes: u64) -> Vec<(i64, i64)> {
+        let mut spans = Vec::new();
+        while events > 0
+            && let Pop::InMemory(run) = runs.pop(events, bytes, spans.is_empty())
+        {
+            events -= run.len();
+            bytes = bytes.saturating_sub(run.bytes());
+            spans.push((run.first, run.last));
         }
+        spans
     }
 
     #[test]
@@ -210,15 +216,15 @@ mod tests {
         let mut runs = Runs::new(1 << 20);
         runs.add(in_memory(10, 19));
         runs.add(in_memory(0, 4));
-        assert_eq!(spans(runs.next(8, 1000)), [(0, 4), (10, 12)]);
+        assert_eq!(take(&mut runs, 8, 1000), [(0, 4), (10, 12)]);
         runs.put_back(in_memory(0, 4));
         assert_eq!(
-            spans(runs.next(100, 1)),
+            take(&mut runs, 100, 1),
             [(0, 0)],
             "one event is always allowed"
         );
-        assert_eq!(spans(runs.next(100, 3)), [(1, 3)]);
-        assert_eq!(spans(runs.next(100, 1000)), [(4, 4), (13, 19)]);
+        assert_eq!(take(&mut runs, 100, 3), [(1, 3)]);
+        assert_eq!(take(&mut runs, 100, 1000), [(4, 4), (13, 19)]);
         assert!(runs.is_empty() && runs.cached == 0);
     }
 
@@ -229,11 +235,12 @@ mod tests {
         for first in (10..100).step_by(10) {
             runs.add(in_memory(first, first + 9));
         }
-        assert_eq!(spans(runs.next(100, 1000)), [(0, 9)]);
-        assert_eq!(runs.next(100, 1000), Next::OnDisk(on_disk(10, 99)));
+        assert_eq!(take(&mut runs, 100, 1000), [(0, 9)]);
+        assert_eq!(runs.pop(100, 1000, false), Pop::NotNow);
+        assert_eq!(runs.pop(100, 1000, true), Pop::OnDisk(on_disk(10, 99)));
         runs.put_back(on_disk(50, 99));
         runs.put_back(on_disk(10, 49));
-        assert_eq!(runs.next(100, 1000), Next::OnDisk(on_disk(10, 99)));
-        assert_eq!(runs.next(1, 1), Next::Nothing);
+        assert_eq!(runs.pop(100, 1000, true), Pop::OnDisk(on_disk(10, 99)));
+        assert_eq!(runs.pop(1, 1, true), Pop::Nothing);
     }
 }

@@ -38,11 +38,20 @@ pub(super) fn bare(dir: &Path, more: &[(&str, &str)]) -> FileChannel {
 }
 
 pub(super) async fn conforms(more: &[(&str, &str)]) {
+    conforms_in(more, true, |dir| vec![dir.to_owned()]).await;
+}
+
+/// Each channel of the suite has the data directories that `dirs` makes of its own folder.
+pub(super) async fn conforms_in(
+    more: &[(&str, &str)],
+    ordered: bool,
+    dirs: impl Fn(&Path) -> Vec<std::path::PathBuf>,
+) {
     let root = tempfile::tempdir().expect("temporary folder");
     let mut number = 0;
     let promises = Promises {
         capacity: Some(100),
-        ordered: true,
+        ordered,
         durable: true,
         concurrent_leases: true,
     };
@@ -52,7 +61,9 @@ pub(super) async fn conforms(more: &[(&str, &str)]) {
             .into_iter()
             .chain(more.iter().copied())
             .collect();
-        channel(&root.path().join(number.to_string()), &all)
+        let dirs = dirs(&root.path().join(number.to_string()));
+        let dirs: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+        channel(Path::new(&dirs.join(",")), &all)
     })
     .await;
 }
