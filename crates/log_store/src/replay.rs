@@ -361,6 +361,7 @@ impl ReplayStream {
     fn trim_to(&mut self, log_start: Offset) {
         self.log_start = self.log_start.max(log_start);
         self.acks.raise_low(self.log_start);
+        self.log_start = self.log_start.max(self.acks.low);
         let sealed = self.segments.len().saturating_sub(1);
         let freed = self.segments[..sealed]
             .iter()

@@ -97,9 +97,10 @@ impl StreamView {
 
     /// Moves the log start up and takes out the segments that lie wholly below it, the active one excepted.
     pub(crate) fn trim_to(&mut self, log_start: Offset) -> Vec<Arc<Segment>> {
-        let log_start = log_start.max(self.log_start);
+        self.acks.raise_low(log_start.max(self.log_start));
+        // What is acked right behind it goes too, whichever of the two came first.
+        let log_start = log_start.max(self.log_start).max(self.acks.low);
         self.log_start = log_start;
-        self.acks.raise_low(log_start);
         let sealed = self.segments.len().saturating_sub(1);
         let freed = self.segments[..sealed]
             .iter()

@@ -92,6 +92,7 @@ impl ModelStream {
             self.acks.remove(&self.low);
             self.low += 1;
         }
+        self.log_start = self.log_start.max(self.low);
         let start = self.log_start;
         self.batches
             .retain(|(base, count, _)| base + i64::from(*count) > start);
