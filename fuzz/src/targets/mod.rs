@@ -6,6 +6,7 @@
 
 mod avro;
 mod config;
+mod flume_channel;
 mod keystores;
 mod log;
 mod records;
@@ -50,6 +51,18 @@ pub const TARGETS: &[Target] = &[
         about: "checkpoints of the log (log_store)",
         run: log::checkpoints,
         seeds: log::checkpoint_seeds,
+    },
+    Target {
+        name: "flume_log_files",
+        about: "log files of Flume's file channel, version 3 (flume_channel)",
+        run: flume_channel::log_files,
+        seeds: flume_channel::log_file_seeds,
+    },
+    Target {
+        name: "flume_small_files",
+        about: "metadata, checkpoint and in-flight files of Flume's file channel (flume_channel)",
+        run: flume_channel::small_files,
+        seeds: flume_channel::small_file_seeds,
     },
     Target {
         name: "properties",
