@@ -24,6 +24,8 @@ use crate::fs::{Fs, OpenMode, read_whole};
 
 /// An entry is made when at least so many bytes lie behind the last one.
 pub(crate) const INDEX_STEP_BYTES: u64 = 4096;
+/// Extensions of the index files of a segment.
+pub(crate) const EXTENSIONS: [&str; 2] = ["oix", "tix"];
 const HEADER_BYTES: usize = 16;
 const VERSION: u32 = 1;
 const OFFSET_MAGIC: &[u8; 4] = b"FLOX";
@@ -120,6 +122,11 @@ impl Index {
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// All entries, ascending.
+    pub(crate) fn into_entries(self) -> Vec<IndexEntry> {
+        self.entries
     }
 }
 

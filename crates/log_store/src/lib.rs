@@ -31,6 +31,7 @@ mod fs;
 #[doc(hidden)]
 pub mod fuzzing;
 mod index;
+pub mod inspect;
 mod jobs;
 mod journal;
 mod log;
@@ -43,6 +44,7 @@ mod producers;
 mod queue;
 mod read;
 mod recovery;
+mod repair;
 mod replay;
 mod retention;
 mod salvage;
@@ -73,6 +75,7 @@ pub use self::op::{AppendStamp, Offset, Op, OpOutcome, Position, StreamId, Table
 pub use self::queue::Ticket;
 pub use self::read::{FileRange, ReadPlan};
 pub use self::recovery::{Cut, RecoveryReport};
+pub use self::repair::{LostOffsets, RepairAction, RepairReport, repair};
 pub use self::settings::{
     Durability, LogOptions, MAX_KEY_BYTES, MAX_STREAM_NAME_BYTES, MAX_VALUE_BYTES,
     MIN_JOURNAL_FILE_BYTES, StreamSettings, TimestampType,

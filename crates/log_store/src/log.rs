@@ -413,6 +413,14 @@ impl Log {
         receiver.await.unwrap_or(Err(CommitError::Closed))
     }
 
+    /// [`Log::close`] for std threads: blocks.
+    ///
+    /// # Errors
+    /// As [`Log::close`].
+    pub fn close_blocking(self) -> Result<(), CommitError> {
+        block_on(self.close())
+    }
+
     fn state(&self, stream: StreamId) -> Result<Arc<StreamState>, ReadError> {
         self.inner
             .shared

@@ -1,0 +1,333 @@
+//! A log on real files: looked at while it is open and when it is not, damaged at every kind of place, repaired.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flafka_kafka_wire::records::{BatchBuilder, Compression};
+
+use super::*;
+use crate::{AppendStamp, Log, LogOptions, Op, RealFs, StreamSettings, SystemClock, repair};
+
+fn batch(first: i64, count: i64, padding: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for n in first..first + count {
+        let value = format!("{n}-{}", "x".repeat(padding));
+        builder
+            .push(1000 + n, None, Some(value.as_bytes()), std::iter::empty())
+            .expect("fits");
+    }
+    builder.finish().expect("not empty")
+}
+
+fn options(dir: &Path) -> LogOptions {
+    LogOptions {
+        journal_file_bytes: 1 << 20,
+        ..LogOptions::new(dir)
+    }
+}
+
+fn open(dir: &Path) -> Log {
+    Log::open(options(dir), Arc::new(RealFs), Arc::new(SystemClock::new()))
+        .expect("open")
+        .0
+}
+
+/// A channel of 40 batches of 5 records in several segments, the first 12 records taken.
+fn filled(dir: &Path) -> Log {
+    let log = open(dir);
+    let settings = StreamSettings {
+        segment_bytes: 4096,
+        acked: true,
+        ..StreamSettings::default()
+    };
+    let stream = log
+        .create_stream("channel", settings)
+        .wait()
+        .expect("create");
+    for n in 0..40 {
+        let append = Op::Append {
+            stream,
+            batches: batch(n * 5, 5, 40),
+            stamp: AppendStamp::AsStream,
+        };
+        log.commit_blocking(vec![append]).expect("append");
+    }
+    let ack = Op::Ack {
+        stream,
+        first: Offset(0),
+        last: Offset(11),
+    };
+    log.commit_blocking(vec![ack]).expect("ack");
+    log
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("create");
+    for entry in fs::read_dir(from).expect("list") {
+        let path = entry.expect("list").path();
+        let target = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(fs::copy(&path, &target).expect("copy")),
+        }
+    }
+}
+
+fn errors(dir: &Path) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let verified = verify(dir, &mut |step| {
+        if let VerifyStep::Found(finding) = step
+            && finding.severity == Severity::Error
+        {
+            found.push(finding);
+        }
+    })
+    .expect("readable");
+    assert_eq!(verified.errors, found.len() as u64);
+    found
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).expect("read");
+    bytes[at] ^= 0x40;
+    fs::write(path, bytes).expect("write");
+}
+
+/// The offsets that are in the log and not taken.
+fn waiting(log: &Log) -> Vec<i64> {
+    let stream = log.stream("channel").expect("there");
+    let bounds = log.bounds(stream).expect("there");
+    let acks = log.unacked(stream).expect("there");
+    let acked = |offset: i64| {
+        offset < acks.low.0
+            || acks
+                .acked_ranges
+                .iter()
+                .any(|(first, last)| (first.0..=last.0).contains(&offset))
+    };
+    (bounds.log_start.0..bounds.log_end.0)
+        .filter(|offset| !acked(*offset))
+        .collect()
+}
+
+fn segment_of(dir: &Path, index: usize) -> PathBuf {
+    let found = Inspection::of(dir).expect("readable");
+    found.streams[0].segments[index].path.clone()
+}
+
+#[test]
+fn a_log_is_the_same_from_outside_open_or_closed() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let log = filled(root.path());
+    let open_one = Inspection::of(root.path()).expect("readable");
+    assert_eq!(open_one.owner, Some(std::process::id()));
+    assert_eq!(errors(root.path()), []);
+    // As a kill leaves it.
+    let crashed = tempfile::tempdir().expect("temporary folder");
+    copy(root.path(), crashed.path());
+    assert_eq!(errors(crashed.path()), []);
+    log.close_blocking().expect("close");
+    let closed = Inspection::of(root.path()).expect("readable");
+    assert_eq!((closed.owner, closed.clean), (None, true));
+    assert_eq!(errors(root.path()), []);
+    for found in [
+        open_one,
+        closed,
+        Inspection::of(crashed.path()).expect("readable"),
+    ] {
+        let stream = &found.streams[0];
+        assert_eq!((stream.name.as_str(), stream.end), ("channel", Offset(200)));
+        assert_eq!(
+            (stream.unacked(), stream.segments.len() > 3),
+            (Some(188), true)
+        );
+        assert_eq!(found.node.as_ref().map(|node| node.epoch), Some(1));
+    }
+}
+
+#[test]
+fn frames_and_checkpoints_are_told() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    filled(root.path());
+    let journal = root.path().join(JOURNAL_DIR);
+    let path = fs::read_dir(&journal)
+        .expect("list")
+        .map(|entry| entry.expect("list").path());
+    let mut kinds = Vec::new();
+    for path in path.filter(|path| path.extension().is_some_and(|extension| extension == "jnl")) {
+        frames(&path, &mut |frame| {
+            kinds.push(frame.kind);
+            true
+        })
+        .expect("readable");
+    }
+    for kind in ["CreateStream", "Append", "Ack"] {
+        assert!(kinds.contains(&kind), "{kind} in {kinds:?}");
+    }
+    let checkpoints = fs::read_dir(root.path().join(CHECKPOINT_DIR)).expect("list");
+    let paths = checkpoints.map(|entry| entry.expect("list").path());
+    for path in paths.filter(|path| path.extension().is_some_and(|found| found == "ckp")) {
+        checkpoint_summary(&path).expect("readable");
+        flip(&path, 30);
+        checkpoint_summary(&path).expect_err("damaged");
+    }
+}
+
+#[test]
+fn a_bad_batch_is_found_left_out_and_kept_aside() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    filled(root.path()).close_blocking().expect("close");
+    let all = waiting_after(root.path());
+    let path = segment_of(root.path(), 1);
+    let before = fs::read(&path).expect("read");
+    let mut starts = Vec::new();
+    walk_segment(&path, None, &mut |step| {
+        if let SegmentStep::Batch {
+            position, header, ..
+        } = step
+        {
+            starts.push((position.0, header.base_offset));
+        }
+        true
+    })
+    .expect("readable");
+    flip(&path, starts[1].0 as usize + 80);
+    let found = errors(root.path());
+    assert!(
+        found
+            .iter()
+            .any(|finding| finding.path == path && finding.position.0 == starts[1].0),
+        "{found:?}"
+    );
+
+    let damaged = fs::read(&path).expect("read");
+    let planned = repair(root.path(), false).expect("plan");
+    assert!(!planned.actions.is_empty() && planned.kept_in.is_none());
+    assert_eq!(fs::read(&path).expect("read"), damaged);
+    let done = repair(root.path(), true).expect("repair");
+    assert_eq!(
+        (&done.actions, &done.lost),
+        (&planned.actions, &planned.lost)
+    );
+    let kept = done.kept_in.expect("kept");
+    let kept: Vec<Vec<u8>> = fs::read_dir(kept)
+        .expect("list")
+        .map(|entry| fs::read(entry.expect("list").path()).expect("read"))
+        .collect();
+    assert!(kept.contains(&damaged) && !kept.contains(&before));
+    assert_eq!(errors(root.path()), []);
+    assert_eq!(repair(root.path(), true).expect("repair").actions, []);
+    let lost = starts[1].1..starts[1].1 + 5;
+    assert_eq!(
+        (done.lost[0].first.0, done.lost[0].last.0),
+        (lost.start, lost.end - 1)
+    );
+    let left: Vec<i64> = all
+        .into_iter()
+        .filter(|offset| !lost.contains(offset))
+        .collect();
+    assert_eq!(waiting_after(root.path()), left);
+}
+
+fn waiting_after(dir: &Path) -> Vec<i64> {
+    let log = open(dir);
+    let found = waiting(&log);
+    log.close_blocking().expect("close");
+    found
+}
+
+#[test]
+fn a_journal_that_is_damaged_in_the_middle_is_cut_and_nothing_in_the_segments_is_lost() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let log = filled(root.path());
+    // As a kill leaves it: all of it is still in the journal.
+    let crashed = tempfile::tempdir().expect("temporary folder");
+    copy(root.path(), crashed.path());
+    log.close_blocking().expect("close");
+    let journal = crashed.path().join(JOURNAL_DIR);
+    let newest = fs::read_dir(&journal)
+        .expect("list")
+        .map(|entry| entry.expect("list").path());
+    let newest = newest
+        .filter(|path| path.extension().is_some_and(|found| found == "jnl"))
+        .max();
+    let newest = newest.expect("a journal");
+    let mut positions = Vec::new();
+    frames(&newest, &mut |frame| {
+        positions.push(frame.position.0 as usize);
+        true
+    })
+    .expect("readable");
+    flip(&newest, positions[20] + 40);
+    let found = errors(crashed.path());
+    assert!(
+        found.iter().any(|finding| finding.path == newest),
+        "{found:?}"
+    );
+    let done = repair(crashed.path(), true).expect("repair");
+    assert_eq!(done.lost, []);
+    assert_eq!(errors(crashed.path()), []);
+    let log = open(crashed.path());
+    let end = log
+        .bounds(log.stream("channel").expect("there"))
+        .expect("there")
+        .log_end;
+    assert!(
+        end.0 >= 90,
+        "the frames before the cut and the segment they end in: {end}"
+    );
+    // It takes new records behind the old ones.
+    let stream = log.stream("channel").expect("there");
+    let append = Op::Append {
+        stream,
+        batches: batch(0, 5, 10),
+        stamp: AppendStamp::AsStream,
+    };
+    log.commit_blocking(vec![append]).expect("append");
+    log.close_blocking().expect("close");
+    assert_eq!(errors(crashed.path()), []);
+    assert_eq!(waiting_after(crashed.path()).last(), Some(&(end.0 + 4)));
+}
+
+#[test]
+fn a_log_in_use_is_not_repaired() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let _log = filled(root.path());
+    for apply in [false, true] {
+        let refused = repair(root.path(), apply).expect_err("in use");
+        assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn any_flipped_bit_of_a_segment_is_found() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    filled(root.path()).close_blocking().expect("close");
+    let path = segment_of(root.path(), 2);
+    let good = fs::read(&path).expect("read");
+    let mut starts = Vec::new();
+    walk_segment(&path, None, &mut |step| {
+        if let SegmentStep::Batch { position, .. } = step {
+            starts.push(position.0 as usize);
+        }
+        true
+    })
+    .expect("readable");
+    for at in 0..starts[2] {
+        // The leader epoch stands before the checksum's range; any value is a valid one.
+        if starts
+            .iter()
+            .any(|start| (start + 12..start + 16).contains(&at))
+        {
+            continue;
+        }
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(&path, bad).expect("write");
+        assert!(!errors(root.path()).is_empty(), "byte {at}");
+    }
+    fs::write(&path, good).expect("write");
+    assert_eq!(errors(root.path()), []);
+}

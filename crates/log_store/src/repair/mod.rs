@@ -1,0 +1,438 @@
+//! Makes a log that does not start, or that has damaged batches, usable again (`flafka log repair`), and keeps everything
+//! that it takes out.
+//!
+//! What can be read is kept: each segment is copied without the bytes that are no batch, small appends that only the
+//! journal holds are written, and behind a damaged journal the good batches that lie in the segments are adopted. Offsets
+//! that are lost stay unused, and count as taken in a channel. Then a checkpoint of this state and an empty journal take
+//! the place of the old ones. Every file that is replaced lies in a new folder `repair-<time>` of the log afterwards.
+//!
+//! Invariant: until the new checkpoint is durable the old one and its journal are in place, so a repair that was
+//! interrupted can be run again.
+
+mod overlay;
+mod replace;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use self::overlay::Overlay;
+use self::replace::{drop_indexes, journal_size, set_aside, write_anew};
+use crate::checkpoint::{self, SegmentSnapshot, Snapshot, StreamSnapshot};
+use crate::engine::{CHECKPOINT_DIR, JOURNAL_DIR, LOG_DIR};
+use crate::error::{IoFault, OpenError};
+use crate::fs::{File, Fs, Lock, LockError, OpenMode, RealFs};
+use crate::inspect::{Gathered, ReadOnly, SegmentStep, owner, walk};
+use crate::journal::files::{self, FRAMES_AT};
+use crate::node::Node;
+use crate::op::{Offset, Position, StreamId};
+use crate::replay::{ReplaySegment, ReplayStream};
+use crate::{segment, stream};
+
+/// How the folders begin in which repairs keep what they replace; a number follows.
+pub(crate) const KEPT_FOLDER: &str = "repair-";
+
+/// One thing that a repair does, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairAction {
+    /// The file it is about.
+    pub path: PathBuf,
+    /// Where in it.
+    pub position: Position,
+    /// What is wrong and what becomes of it.
+    pub what: String,
+}
+
+/// Records that are lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostOffsets {
+    /// Name of the stream.
+    pub stream: String,
+    /// First offset.
+    pub first: Offset,
+    /// Last offset, inclusive.
+    pub last: Offset,
+}
+
+/// What a repair did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RepairReport {
+    /// Its steps; none when the log is sound.
+    pub actions: Vec<RepairAction>,
+    /// What cannot be saved.
+    pub lost: Vec<LostOffsets>,
+    /// Where the replaced files are.
+    pub kept_in: Option<PathBuf>,
+}
+
+/// Repairs the log in `dir`, or only says what it would do. The log must not be in use.
+///
+/// # Errors
+/// [`OpenError::Locked`] when it is in use; [`OpenError::Corrupt`] when there is no good checkpoint to begin with; a call
+/// failed.
+pub fn repair(dir: &Path, apply: bool) -> Result<RepairReport, OpenError> {
+    let _lock = match (apply, owner(dir)) {
+        (true, _) => Some(lock(dir)?),
+        (false, None) => None,
+        (false, Some(process)) => {
+            return Err(OpenError::Locked {
+                dir: dir.to_path_buf(),
+                holder: process.to_string(),
+            });
+        }
+    };
+    // Whoever has the log open now is this process itself.
+    let mut gathered = Gathered::of(dir, None)?;
+    let mut plan = Plan {
+        dir,
+        report: RepairReport::default(),
+        rewritten: Vec::new(),
+        gone: Vec::new(),
+    };
+    for damage in &gathered.damages {
+        let what = format!(
+            "{}; the journal is begun anew, batches that lie in segments are kept",
+            damage.what
+        );
+        plan.act(&damage.path, damage.position.0, what);
+    }
+    if gathered.node.is_none() {
+        plan.act(
+            &dir.join(crate::node::NODE_FILE),
+            0,
+            "missing; written anew with another cluster id".to_string(),
+        );
+    }
+    let streams = std::mem::take(&mut gathered.replay.streams);
+    let mut snapshots = Vec::new();
+    for (id, stream) in streams {
+        snapshots.push(plan.stream(&gathered, id, stream)?);
+    }
+    if apply && !plan.report.actions.is_empty() {
+        plan.apply(&gathered, snapshots)?;
+    }
+    Ok(plan.report)
+}
+
+fn lock(dir: &Path) -> Result<Box<dyn Lock>, OpenError> {
+    let path = dir.join("LOCK");
+    match RealFs.lock(&path, &std::process::id().to_string()) {
+        Ok(lock) => Ok(lock),
+        Err(LockError::Held(holder)) => Err(OpenError::Locked {
+            dir: dir.to_path_buf(),
+            holder,
+        }),
+        Err(LockError::Io(error)) => Err(IoFault::of("lock", &path)(error).into()),
+    }
+}
+
+/// A segment to be written anew: path, where to read it, position and length of what stays.
+type Rewritten = (PathBuf, Overlay, Vec<(u64, u64)>);
+
+struct Plan<'a> {
+    dir: &'a Path,
+    report: RepairReport,
+    rewritten: Vec<Rewritten>,
+    /// Segments of which nothing is left.
+    gone: Vec<PathBuf>,
+}
+
+impl Plan<'_> {
+    fn act(&mut self, path: &Path, position: u64, what: String) {
+        self.report.actions.push(RepairAction {
+            path: path.to_path_buf(),
+            position: Position(position),
+            what,
+        });
+    }
+
+    /// Looks at every batch of a stream and says what it is afterwards.
+    fn stream(
+        &mut self,
+        gathered: &Gathered,
+        id: StreamId,
+        mut stream: ReplayStream,
+    ) -> Result<StreamSnapshot, OpenError> {
+        let dir = self
+            .dir
+            .join(LOG_DIR)
+            .join(stream::dir_name(id, &stream.name));
+        let mut segments = Vec::new();
+        let mut known = std::mem::take(&mut stream.segments).into_iter().peekable();
+        // Behind a cut journal the directory may hold more than the state knows: batches and whole segments.
+        let cut = !gathered.damages.is_empty();
+        loop {
+            let info = match known.next() {
+                Some(info) => info,
+                None if cut && self.is_there(&dir, stream.end) => ReplaySegment::new(stream.end),
+                None => break,
+            };
+            let last = known.peek().is_none();
+            let mut found = self.segment(gathered, id, &dir, &info, last, cut)?;
+            let end = info.end.max(found.end);
+            found.close_hole(end);
+            for (first, behind) in found.holes {
+                self.lost(&mut stream, first, behind);
+            }
+            stream.end = stream.end.max(end);
+            if found.length > 0 {
+                segments.push(SegmentSnapshot {
+                    base: info.base,
+                    end: found.end,
+                    length: found.length,
+                    max_timestamp: found.max_timestamp,
+                });
+            } else if last {
+                break;
+            }
+        }
+        Ok(StreamSnapshot {
+            id,
+            name: stream.name,
+            settings: stream.settings,
+            log_start: stream.log_start,
+            end: stream.end,
+            acks: stream.acks,
+            epochs: stream.epochs,
+            segments,
+            producers: stream.producers,
+        })
+    }
+
+    fn is_there(&self, dir: &Path, base: i64) -> bool {
+        ReadOnly
+            .open(&dir.join(segment::file_name(base)), OpenMode::Read)
+            .is_ok()
+    }
+
+    fn lost(&mut self, stream: &mut ReplayStream, first: i64, end: i64) {
+        let first = first.max(stream.log_start.0);
+        if first >= end {
+            return;
+        }
+        let (first, last) = (Offset(first), Offset(end - 1));
+        if stream.settings.acked {
+            stream.acks.insert(first, last);
+        }
+        self.report.lost.push(LostOffsets {
+            stream: stream.name.clone(),
+            first,
+            last,
+        });
+    }
+
+    fn segment(
+        &mut self,
+        gathered: &Gathered,
+        id: StreamId,
+        dir: &Path,
+        info: &ReplaySegment,
+        last: bool,
+        cut: bool,
+    ) -> Result<Kept, OpenError> {
+        let path = dir.join(segment::file_name(info.base));
+        let overlay = Overlay::open(gathered, id, info.base, &path)?;
+        let known = overlay
+            .length()
+            .map_err(IoFault::of("measure segment", &path))?;
+        // Where the journal is damaged only the file knows how far the segment goes.
+        let end = match cut && (last || info.open_end) {
+            true => known,
+            false => info.length.min(known),
+        };
+        let most = if last { i64::MAX } else { info.end };
+        let mut kept = Kept::new(info.base);
+        let mut bad = Vec::new();
+        walk(&overlay, 0, end, &mut |step| {
+            let before = bad.len();
+            match step {
+                SegmentStep::Batch {
+                    position, header, ..
+                } if header.base_offset >= kept.end && header.last_offset() < most => {
+                    kept.add(
+                        position.0,
+                        header.total_len() as u64,
+                        header.base_offset,
+                        header.last_offset() + 1,
+                    );
+                    kept.max_timestamp = kept.max_timestamp.max(header.max_timestamp);
+                }
+                SegmentStep::Batch {
+                    position, header, ..
+                } => bad.push((
+                    position.0,
+                    format!(
+                        "a batch of offset {} does not belong here",
+                        header.base_offset
+                    ),
+                )),
+                SegmentStep::Bad {
+                    position,
+                    bytes,
+                    what,
+                } => bad.push((position.0, format!("{bytes} bytes are no batch ({what})"))),
+                SegmentStep::Unwritten { position, bytes } if position.0 < info.length => {
+                    bad.push((position.0, format!("{bytes} bytes are zeroes")));
+                }
+                SegmentStep::Unwritten { .. } => {}
+            }
+            kept.bad |= bad.len() > before;
+            true
+        })
+        .map_err(IoFault::of("read segment", &path))?;
+        if end < info.length {
+            bad.push((end, format!("{} bytes are missing", info.length - end)));
+            kept.bad = true;
+        }
+        if kept.length > info.length {
+            let what = format!(
+                "{} bytes behind the journaled end are adopted",
+                kept.length - info.length
+            );
+            self.act(&path, info.length, what);
+        }
+        let damaged = !bad.is_empty();
+        for (position, what) in bad {
+            self.act(
+                &path,
+                position,
+                format!("{what}; left out, the rest of the segment stays"),
+            );
+        }
+        if kept.length == 0 && damaged {
+            self.gone.push(path);
+        } else if damaged
+            || overlay.is_patched()
+            || known > kept.length
+            || kept.length > info.durable
+        {
+            // Also what nobody is sure to have synced: the new checkpoint will promise it.
+            self.rewritten.push((path, overlay, kept.pieces.clone()));
+        }
+        Ok(kept)
+    }
+
+    /// Writes everything; the checkpoint decides.
+    fn apply(
+        &mut self,
+        gathered: &Gathered,
+        streams: Vec<StreamSnapshot>,
+    ) -> Result<(), OpenError> {
+        let aside = self.make_aside()?;
+        let fs = &RealFs;
+        for (path, overlay, pieces) in std::mem::take(&mut self.rewritten) {
+            write_anew(fs, &path, &overlay, &pieces, &aside)
+                .map_err(IoFault::of("write segment", &path))?;
+        }
+        for path in std::mem::take(&mut self.gone) {
+            match set_aside(fs, &path, &aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(IoFault::of("set aside", &path)(error).into());
+                }
+                _ => drop_indexes(fs, &path).map_err(IoFault::of("remove index", &path))?,
+            }
+        }
+        let journal_dir = self.dir.join(JOURNAL_DIR);
+        let last = gathered.sequences.last().copied().unwrap_or(0);
+        let size = journal_size(fs, &journal_dir, last);
+        files::create(fs, &journal_dir, last + 1, size, false)
+            .map_err(IoFault::of("create journal", &journal_dir))?;
+        let snapshot = Snapshot {
+            lsn: gathered.next_lsn(),
+            place: (last + 1, FRAMES_AT),
+            next_stream_id: gathered.replay.next_stream_id,
+            clean: false,
+            tables: gathered.replay.tables.clone(),
+            streams,
+        };
+        self.keep_checkpoints(fs, &aside)?;
+        snapshot.store(fs, &self.dir.join(CHECKPOINT_DIR))?;
+        for sequence in &gathered.sequences {
+            let path = journal_dir.join(files::file_name(*sequence));
+            set_aside(fs, &path, &aside).map_err(IoFault::of("set aside", &path))?;
+        }
+        fs.sync_dir(&journal_dir)
+            .map_err(IoFault::of("sync directory", &journal_dir))?;
+        if gathered.node.is_none() {
+            let epochs = snapshot
+                .streams
+                .iter()
+                .filter_map(|stream| stream.epochs.last());
+            let node = Node {
+                epoch: epochs.map(|(epoch, _)| *epoch).max().unwrap_or(0).max(1),
+                ..Node::new(1, fs)
+            };
+            node.store(fs, self.dir)?;
+        }
+        self.report.kept_in = Some(aside);
+        Ok(())
+    }
+
+    fn make_aside(&self) -> Result<PathBuf, OpenError> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let aside = self.dir.join(format!(
+            "{KEPT_FOLDER}{}",
+            now.unwrap_or_default().as_millis()
+        ));
+        RealFs
+            .create_dir_all(&aside)
+            .and_then(|()| RealFs.sync_dir(self.dir))
+            .map_err(IoFault::of("create directory", &aside))?;
+        Ok(aside)
+    }
+
+    /// Copies the checkpoints: the new one may push them out.
+    fn keep_checkpoints(&self, fs: &dyn Fs, aside: &Path) -> Result<(), OpenError> {
+        let dir = self.dir.join(CHECKPOINT_DIR);
+        let copy = || -> io::Result<()> {
+            for lsn in checkpoint::list(fs, &dir).map_err(io::Error::other)? {
+                let name = checkpoint::file_name(lsn);
+                std::fs::copy(dir.join(&name), aside.join(&name))?;
+            }
+            fs.sync_dir(aside)
+        };
+        Ok(copy().map_err(IoFault::of("copy checkpoints", &dir))?)
+    }
+}
+
+/// The good batches of a segment.
+struct Kept {
+    /// Position and length of what stays, joined where it touches.
+    pieces: Vec<(u64, u64)>,
+    /// Offsets that went with bytes that are no batch: first, and the one behind the last.
+    holes: Vec<(i64, i64)>,
+    /// Bad bytes lie behind the last batch.
+    bad: bool,
+    end: i64,
+    length: u64,
+    max_timestamp: i64,
+}
+
+impl Kept {
+    fn new(base: i64) -> Kept {
+        Kept {
+            pieces: Vec::new(),
+            holes: Vec::new(),
+            bad: false,
+            end: base,
+            length: 0,
+            max_timestamp: i64::MIN,
+        }
+    }
+
+    fn add(&mut self, position: u64, length: u64, first: i64, end: i64) {
+        match self.pieces.last_mut() {
+            Some(last) if last.0 + last.1 == position => last.1 += length,
+            _ => self.pieces.push((position, length)),
+        }
+        self.close_hole(first);
+        self.length += length;
+        self.end = end;
+    }
+
+    /// What was lost lies before `next`. Without bad bytes a gap is none: compaction leaves such.
+    fn close_hole(&mut self, next: i64) {
+        if std::mem::take(&mut self.bad) && self.end < next {
+            self.holes.push((self.end, next));
+        }
+    }
+}
