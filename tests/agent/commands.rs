@@ -32,7 +32,7 @@ fn version_pages_and_completions_are_printed() -> Result<()> {
     .success("man")?;
     let help = flafka(&["--help"])?.success("help")?;
     for command in [
-        "agent", "broker", "up", "demo", "check", "topic", "produce", "consume", "version",
+        "agent", "broker", "up", "demo", "check", "topic", "produce", "consume", "log", "version",
     ] {
         ensure!(
             help.stdout.contains(&format!("\n  {command} ")),

@@ -6,6 +6,7 @@
 mod check;
 mod commands;
 mod health;
+mod log;
 mod metrics;
 mod place;
 mod reload;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::log::LogOptions;
+
 /// Flume's connectors and Kafka's durable log in one binary.
 ///
 /// Runs flume.conf files unchanged, carries events through Kafka topics on an embedded log or on
@@ -23,7 +25,6 @@ pub(crate) struct Arguments {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once a process")]
 pub(crate) enum Command {
     /// Run an agent from a flume.conf
     #[command(alias = "node", long_about = AGENT)]
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Produce(ProduceOptions),
     /// Print the records of a topic
     Consume(ConsumeOptions),
+    /// Look into the files of a file channel or a broker, check and repair them, import a Flume's
+    Log(LogOptions),
     /// Print the version
     Version,
     /// Print a shell's completion script

@@ -35,6 +35,7 @@ fn run(command: Command) -> Outcome {
         Command::Topic(options) => commands::topic::run(options),
         Command::Produce(options) => commands::produce::run(options),
         Command::Consume(options) => commands::consume::run(options),
+        Command::Log(options) => commands::log::run(options),
         Command::Version => commands::version::run(),
         Command::Completions(options) => commands::pages::completions(options),
         Command::Man(options) => commands::pages::man(options),

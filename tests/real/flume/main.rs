@@ -7,6 +7,7 @@
 
 mod differential;
 mod drivers;
+mod import_cases;
 mod kafka_cases;
 mod local_cases;
 mod outcome;
@@ -23,7 +24,9 @@ use crate::differential::Comparison;
 fn local() -> Vec<Case<()>> {
     let compare =
         |comparison: Comparison| Case::new(comparison.name, move |(): &()| comparison.run(None));
-    local_cases::all().into_iter().map(compare).collect()
+    let mut cases: Vec<Case<()>> = local_cases::all().into_iter().map(compare).collect();
+    cases.extend(import_cases::cases());
+    cases
 }
 
 fn with_a_log() -> Vec<Case<LogServer>> {

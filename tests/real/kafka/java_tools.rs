@@ -1,11 +1,16 @@
 //! Kafka's own command-line tools 4.3.1, and with them the Java client: topics, configs, console producer and consumer,
 //! consumer groups, offsets, performance, and the segment files through `DumpLogSegments`.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
+use flafka_tests::flafka;
 use flafka_tests::kafka_client::{NewRecord, create_topic, produce, produce_with, unique_name};
 use flafka_tests::log_server::LogServer;
+use flafka_tests::process::run;
 use flafka_tests::real::JavaTool;
 use flafka_tests::runner::Case;
+use serde_json::Value;
 
 pub(crate) fn cases() -> Vec<Case<LogServer>> {
     vec![
@@ -239,6 +244,7 @@ fn dump_log_segments(log: &LogServer) -> Result<()> {
             "{printed}"
         );
         records += printed.matches("| offset: ").count();
+        agrees_with_log_dump(&path, &printed)?;
         all.push_str(&printed);
     }
     ensure!(
@@ -254,6 +260,57 @@ fn dump_log_segments(log: &LogServer) -> Result<()> {
     ] {
         ensure!(all.contains(expected), "{expected} is missing\n{all}");
     }
+    Ok(())
+}
+
+/// `flafka log dump` sees the same batches in a segment as Kafka's tool.
+fn agrees_with_log_dump(segment: &str, printed: &str) -> Result<()> {
+    let field = |line: &str, name: &str| -> Result<String> {
+        let marker = format!("{name}: ");
+        let (_, rest) = line
+            .split_once(&marker)
+            .with_context(|| format!("no {name} in {line}"))?;
+        Ok(rest.split(' ').next().unwrap_or_default().to_owned())
+    };
+    let mut command = flafka::command(&["log", "dump", "--json", "--records"])?;
+    command.arg(segment);
+    let ours = run("flafka log dump", command, b"", Duration::from_secs(60))?;
+    let ours = ours.success("flafka log dump")?.stdout;
+    let mut ours = ours.lines();
+    for line in printed
+        .lines()
+        .filter(|line| line.starts_with("baseOffset: "))
+    {
+        let batch = ours
+            .next()
+            .with_context(|| format!("{line} is missing in our dump"))?;
+        let batch: Value = serde_json::from_str(batch).context("our dump is no JSON")?;
+        for (theirs, name) in [
+            ("baseOffset", "base_offset"),
+            ("lastOffset", "last_offset"),
+            ("count", "records_count"),
+            ("position", "position"),
+            ("size", "bytes"),
+            ("crc", "crc"),
+            ("partitionLeaderEpoch", "leader_epoch"),
+            ("producerId", "producer_id"),
+            ("baseSequence", "base_sequence"),
+            ("isControl", "control"),
+            ("compresscodec", "codec"),
+        ] {
+            let (theirs, ours) = (field(line, theirs)?, batch[name].to_string());
+            ensure!(
+                theirs == ours.trim_matches('"'),
+                "{name} is {ours}, Kafka says {theirs}: {line}"
+            );
+        }
+        let records = batch["records"].as_array().map_or(0, Vec::len).to_string();
+        ensure!(
+            records == field(line, "count")?,
+            "{records} records in {batch}"
+        );
+    }
+    ensure!(ours.next().is_none(), "our dump has more batches");
     Ok(())
 }
 

@@ -245,7 +245,7 @@ impl FileChannelConfig {
 
     /// The folder of the log in a data directory.
     pub fn log_dir(data_dir: &Path) -> PathBuf {
-        data_dir.join("flafka")
+        data_dir.join(super::import::LOG_FOLDER)
     }
 
     pub(super) fn durability(&self) -> Durability {

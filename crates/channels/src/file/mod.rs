@@ -11,13 +11,16 @@
 //! With `encryption.*` set, batches are sealed before they reach the log (`encryption`).
 //!
 //! Start-up time does not depend on the backlog, and a change of `capacity` needs no replay.
-//! Flume's own files are a different format: a directory that holds them is refused.
+//! Flume's own files are a different format: a directory that holds them is refused until [`import`] has taken over what
+//! waits in them.
 
 mod channel;
 mod config;
 mod encryption;
 mod finishing;
 mod foreign;
+pub mod import;
+mod import_state;
 mod lease;
 mod open;
 mod records;
@@ -29,6 +32,8 @@ mod volume;
 pub use channel::{FileChannel, FileChannelFactory};
 pub use config::{DurabilitySetting, FileChannelConfig};
 
+#[cfg(test)]
+mod import_tests;
 #[cfg(test)]
 mod several_dirs_tests;
 #[cfg(test)]

@@ -18,14 +18,14 @@ use tracing::{info, warn};
 use super::FileChannelConfig;
 use super::channel::{Shared, Volumes};
 use super::encryption::{DataKeys, EncryptionError, MasterKeys};
-use super::foreign::refuse_flume_files;
+use super::foreign::{self, FlumeDir};
 use super::siblings;
 use super::volume::{Open, Volume};
 
 /// Name of the channel's stream in its log.
-const STREAM: &str = "channel";
+pub(super) const STREAM: &str = "channel";
 /// Size of the log's journal files.
-const JOURNAL_FILE_BYTES: u64 = 32 << 20;
+pub(super) const JOURNAL_FILE_BYTES: u64 = 32 << 20;
 
 /// Why a volume could not be opened.
 struct OpenFault {
@@ -40,6 +40,7 @@ impl Shared {
     /// Opens every data directory. Those that failed are among the volumes, marked; if all did, it is an error.
     pub(super) async fn open_volumes(self: &Arc<Self>) -> Result<Volumes, ChannelError> {
         let dirs: Vec<PathBuf> = self.config.data_dirs(&self.context.home);
+        let flumes = self.flume_dirs(dirs.clone()).await?;
         let cache_bytes = self.config.cache_bytes.0 / dirs.len() as u64;
         let volume = |(index, dir): (usize, PathBuf)| {
             // Known by one name, wherever the process was started.
@@ -51,7 +52,7 @@ impl Shared {
             Ok(()) => self.open_former(&mut volumes, cache_bytes).await,
             Err(error) => Err(error),
         };
-        match opened {
+        match opened.and_then(|()| self.refuse_not_imported(&flumes, &volumes)) {
             Ok(()) => Ok(volumes.into()),
             Err(error) => {
                 for volume in &volumes {
@@ -60,6 +61,31 @@ impl Shared {
                 Err(error)
             }
         }
+    }
+
+    /// The directories with Flume's files; an error when nothing can have been imported from them.
+    async fn flume_dirs(&self, dirs: Vec<PathBuf>) -> Result<Vec<FlumeDir>, ChannelError> {
+        let found = tokio::task::spawn_blocking(move || foreign::find(&dirs)).await;
+        let found = found.map_err(|error| self.failed("look for Flume's files", true, error))?;
+        found.map_err(|error| self.failed("open the log", true, error))
+    }
+
+    async fn refuse_flumes_of(&self, volumes: &[Arc<Volume>]) -> Result<(), ChannelError> {
+        let dirs = volumes.iter().map(|volume| volume.dir.clone()).collect();
+        let flumes = self.flume_dirs(dirs).await?;
+        self.refuse_not_imported(&flumes, volumes)
+    }
+
+    /// An import notes in one log what it has read from all directories.
+    fn refuse_not_imported(
+        &self,
+        flumes: &[FlumeDir],
+        volumes: &[Arc<Volume>],
+    ) -> Result<(), ChannelError> {
+        let opens = volumes.iter().filter_map(|volume| volume.open());
+        let logs: Vec<Log> = opens.map(|open| open.log).collect();
+        foreign::refuse_not_imported(flumes, &logs)
+            .map_err(|error| self.failed("open the log", true, error))
     }
 
     async fn open_all(self: &Arc<Self>, volumes: &[Arc<Volume>]) -> Result<(), ChannelError> {
@@ -172,6 +198,11 @@ impl Shared {
             self.close_quietly(volume).await;
             if let Err(fault) = self.open_volume(volume).await {
                 reopened = Err(fault.error);
+            } else if let Err(error) = self.refuse_flumes_of(&volumes).await {
+                // What could not be seen at the start.
+                self.close_quietly(volume).await;
+                volume.set_failed();
+                reopened = Err(error);
             } else {
                 self.filled.notify_one();
             }
@@ -202,7 +233,6 @@ impl Shared {
     }
 
     async fn open_log(&self, volume: &Volume) -> Result<Open, OpenFault> {
-        let data_dir = volume.dir.clone();
         let options = LogOptions {
             journal_file_bytes: JOURNAL_FILE_BYTES,
             checkpoint_interval: self
@@ -211,13 +241,12 @@ impl Shared {
                 .0
                 .max(Duration::from_secs(1)),
             min_free_bytes: self.config.min_free_bytes(),
-            ..LogOptions::new(FileChannelConfig::log_dir(&data_dir))
+            ..LogOptions::new(FileChannelConfig::log_dir(&volume.dir))
         };
         let fs = Arc::clone(&self.fs);
         let key_source = self.config.key_source(&self.context.home);
         let opening = tokio::task::spawn_blocking(move || {
             let fatal = |error: Cause| (error, true);
-            refuse_flume_files(&data_dir).map_err(|error| fatal(error.into()))?;
             let masters = key_source.map(MasterKeys::open).transpose();
             let masters = masters.map_err(|error| fatal(error.into()))?;
             let (log, report) =

@@ -150,7 +150,7 @@ async fn a_second_owner_and_flumes_files_are_refused() {
         .await
         .expect_err("Flume's");
     assert!(
-        refused.chain().contains("log-3") && refused.chain().contains("dataDirs"),
+        refused.chain().contains("log-3") && refused.chain().contains("flafka log import"),
         "{}",
         refused.chain()
     );

@@ -57,7 +57,11 @@ pub(crate) fn check(
     Ok(Checked::Good(outcome.agents))
 }
 
-fn load(options: &ConfigurationOptions, agent: Option<&str>) -> anyhow::Result<CheckOutcome> {
+/// Loads and checks a configuration; prints nothing.
+pub(crate) fn load(
+    options: &ConfigurationOptions,
+    agent: Option<&str>,
+) -> anyhow::Result<CheckOutcome> {
     let definitions = Definitions::parse(&options.properties)?.0;
     flafka_agent::set_system_properties(definitions.clone());
     let load = LoadOptions {

@@ -5,6 +5,7 @@ pub(crate) mod broker;
 pub(crate) mod check;
 pub(crate) mod consume;
 pub(crate) mod kafka;
+pub(crate) mod log;
 pub(crate) mod pages;
 pub(crate) mod produce;
 pub(crate) mod running;
