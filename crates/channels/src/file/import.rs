@@ -1,7 +1,7 @@
 //! Takes over the events that wait in the directories of an Apache Flume file channel (`flafka log import`).
 //!
 //! The source is only read. Events go into the channel's log in Flume's order, some at a time; each of these commit groups
-//! also moves the journaled place of the import ([`super::import_state`]). So an import that was killed goes on where it
+//! also moves the journaled place of the import (`import_state`). So an import that was killed goes on where it
 //! was, and one that has ended does nothing when it is run again: no event is missing and none comes twice.
 
 use std::path::{Path, PathBuf};
