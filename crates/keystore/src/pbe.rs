@@ -17,8 +17,8 @@ use crate::error::KeystoreError;
 )]
 pub(crate) const TRIPLE_DES: Algorithm = aws_lc_rs::cipher::DES_EDE3_FOR_LEGACY_USE_ONLY;
 /// Most rounds of a key derivation; `keytool` writes 200000 for JCEKS, 10000 for PKCS12, the strictest advice is
-/// 1.3 million.
-const MOST_ITERATIONS: u32 = 10_000_000;
+/// 1.3 million, and the JDK refuses more than this.
+const MOST_ITERATIONS: u32 = 5_000_000;
 const SALT: usize = 8;
 
 /// Decrypts; `None` when the password does not fit.
