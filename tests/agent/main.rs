@@ -10,5 +10,6 @@ mod log;
 mod metrics;
 mod place;
 mod reload;
+mod second_owner;
 mod stop;
 mod topics;

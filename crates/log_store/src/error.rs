@@ -59,7 +59,7 @@ pub enum OpenError {
     Locked {
         /// The log's directory.
         dir: PathBuf,
-        /// Its process id as written in the lock file, or "unknown".
+        /// Its process id as written in the lock file, with its command line if that can be read, or "unknown".
         holder: String,
     },
     /// A file call failed.

@@ -148,6 +148,39 @@ struct RealLock {
 
 impl Lock for RealLock {}
 
+/// A process id with the command line it was started with, as far as that can be read. Definitions (`-Dkey=value`) are
+/// left out: their values may be secrets.
+fn with_command_line(holder: &str) -> String {
+    const MOST_CHARACTERS: usize = 200;
+    let Ok(process) = holder.parse::<u32>() else {
+        return holder.to_string();
+    };
+    let Ok(line) = fs::read(format!("/proc/{process}/cmdline")) else {
+        return holder.to_string();
+    };
+    let line = String::from_utf8_lossy(&line);
+    let words: Vec<_> = line
+        .split('\0')
+        .filter(|word| !word.is_empty() && !word.starts_with("-D"))
+        .collect();
+    let line: String = words
+        .join(" ")
+        .chars()
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
+        .take(MOST_CHARACTERS)
+        .collect();
+    match line.is_empty() {
+        true => holder.to_string(),
+        false => format!("{holder} ({line})"),
+    }
+}
+
 impl Fs for RealFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut options = fs::OpenOptions::new();
@@ -202,7 +235,7 @@ impl Fs for RealFs {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 let text = fs::read_to_string(path).unwrap_or_default();
-                return Err(LockError::Held(text.trim().to_string()));
+                return Err(LockError::Held(with_command_line(text.trim())));
             }
             Err(fs::TryLockError::Error(error)) => return Err(LockError::Io(error)),
         }

@@ -162,7 +162,12 @@ fn a_second_opener_is_refused_with_the_holders_pid() {
     let Err(OpenError::Locked { holder, .. }) = second else {
         panic!("{second:?}");
     };
-    assert_eq!(holder, std::process::id().to_string());
+    let (process, line) = holder.split_once(' ').unwrap();
+    assert_eq!(process, std::process::id().to_string());
+    assert!(
+        line.starts_with('(') && line.contains("log_store"),
+        "{line}"
+    );
     close(log);
 }
 
