@@ -35,6 +35,8 @@ pub use config::{DurabilitySetting, FileChannelConfig};
 #[cfg(test)]
 mod import_tests;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod several_dirs_tests;
 #[cfg(test)]
 mod tests;
