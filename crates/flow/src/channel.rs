@@ -31,6 +31,22 @@ pub enum ChannelError {
         /// How long the put waited.
         waited: Duration,
     },
+    /// The channel's data files have no room for the bytes within its `keep-alive`.
+    #[error(
+        "channel {channel} is full: its data files hold {used} of {allowed} bytes, and no room for {bytes} more came free within {waited:?}; its sinks are too slow or stopped, or its flafka.byteCapacity is too small"
+    )]
+    FullOfBytes {
+        /// Channel name.
+        channel: Arc<str>,
+        /// Bytes of the refused batch.
+        bytes: u64,
+        /// Bytes of the data files.
+        used: u64,
+        /// The channel's limit.
+        allowed: u64,
+        /// How long the put waited.
+        waited: Duration,
+    },
     /// The batch can never fit into one transaction.
     #[error(
         "channel {channel} takes at most {allowed} events in one transaction, not {events}; raise its transactionCapacity or lower the batch size"
@@ -68,7 +84,9 @@ impl ChannelError {
     /// Whether the same call may succeed later.
     pub fn is_retriable(&self) -> bool {
         match self {
-            ChannelError::Full { .. } | ChannelError::Closed { .. } => true,
+            ChannelError::Full { .. }
+            | ChannelError::FullOfBytes { .. }
+            | ChannelError::Closed { .. } => true,
             ChannelError::TooManyEvents { .. } => false,
             ChannelError::Failed { retriable, .. } => *retriable,
         }

@@ -103,7 +103,7 @@ impl PollableSource for SeqSource {
             Err(error) => {
                 self.counters.add(Metric::ChannelWriteFail, 1);
                 match error {
-                    ChannelError::Full { .. } => {
+                    ChannelError::Full { .. } | ChannelError::FullOfBytes { .. } => {
                         tracing::debug!(
                             error = error.chain(),
                             "numbers were not put; they are put again"

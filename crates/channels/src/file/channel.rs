@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::FileChannelConfig;
+use super::byte_room::reserve_bytes;
 use super::finishing::Finishing;
 use super::lease::{Claim, lease};
 use super::records::order_of;
@@ -60,7 +61,7 @@ pub(super) struct Shared {
     pub(super) context: BuildContext,
     pub(super) counters: Arc<Counters>,
     pub(super) config: FileChannelConfig,
-    keep_alive: Duration,
+    pub(super) keep_alive: Duration,
     pub(super) fs: Arc<dyn Fs>,
     /// Empty while the channel is closed.
     volumes: RwLock<Volumes>,
@@ -75,6 +76,8 @@ pub(super) struct Shared {
     pub(super) filled: Notify,
     /// Deliveries are marked, so data files may have gone.
     pub(super) freed: Notify,
+    /// Bytes of puts that have room and are not yet in the data files.
+    pub(super) coming_bytes: AtomicU64,
 }
 
 impl FileChannel {
@@ -98,6 +101,7 @@ impl FileChannel {
                 over: AtomicUsize::new(0),
                 filled: Notify::new(),
                 freed: Notify::new(),
+                coming_bytes: AtomicU64::new(0),
                 config,
             }),
         }
@@ -171,13 +175,19 @@ impl Channel for FileChannel {
             return Err(shared.is_closed());
         }
         let room = shared.reserve(&batch).await?;
+        let bytes = reserve_bytes(shared, batch.total_bytes()).await?;
         if !shared.is_current(&volumes) {
             // Closed meanwhile: the room was given by the channel as it is now, and goes back.
             return Err(shared.is_closed());
         }
         room.forget();
         let shared = Arc::clone(shared);
-        Finishing::new(async move { shared.put(&volumes, batch).await }).await
+        let putting = async move {
+            let stored = shared.put(&volumes, batch).await;
+            drop(bytes);
+            stored
+        };
+        Finishing::new(putting).await
     }
 
     async fn take(&self, limit: TakeLimit) -> Result<Lease, ChannelError> {

@@ -13,6 +13,11 @@ use super::encryption::KeySource;
 
 /// Flume's largest log file, and its default.
 const LARGEST_FILE: u64 = 1_623_195_647;
+/// Data files are at least and at most so large.
+const LEAST_SEGMENT: u64 = 1 << 20;
+const LARGEST_SEGMENT: u64 = 256 << 20;
+/// `flafka.byteCapacity` for one directory: room for eight data files of 2 MiB.
+const LEAST_BYTE_CAPACITY: u64 = 16 << 20;
 /// Flume's floor for `minimumRequiredSpace`.
 const LEAST_SPACE: u64 = 1 << 20;
 
@@ -97,6 +102,11 @@ settings! {
         /// data is on the disk. `interval:<ms>`: after the page cache has it, synced that often.
         /// `os`: after the page cache has it.
         "flafka.durability" => durability: Option<DurabilitySetting>,
+        /// Bytes of data files that the channel has at most, in all `dataDirs` together; a put waits for
+        /// room up to `keep-alive`. Delivered events count until their data file goes, so data files
+        /// are smaller then: an eighth of it at most. At least 16 MiB for each directory. Default: the
+        /// free space of the disks.
+        "flafka.byteCapacity" => byte_capacity: Option<ByteSize>,
         /// Bytes of put events that stay in memory for sinks that keep up.
         "flafka.cacheBytes" => cache_bytes: ByteSize = ByteSize(16 << 20),
         /// Alias of the master key that new events are encrypted under. To rotate, set it to a new key and keep the
@@ -140,6 +150,10 @@ settings! {
         let dirs = &config.data_dirs.0;
         if let Some(twice) = dirs.iter().enumerate().find_map(|(at, dir)| dirs[..at].contains(dir).then_some(dir)) {
             reader.error("dataDirs", format!("{twice} stands there twice"), None);
+        }
+        let least = LEAST_BYTE_CAPACITY * config.data_dirs.0.len().max(1) as u64;
+        if config.byte_capacity.is_some_and(|bytes| bytes.0 < least) {
+            reader.error("flafka.byteCapacity", "too small for the data directories", Some(format!("at least {least}")));
         }
         check_encryption(config, reader);
     })
@@ -259,7 +273,12 @@ impl FileChannelConfig {
     }
 
     pub(super) fn segment_bytes(&self) -> u32 {
-        u32::try_from(self.max_file_size.0.clamp(1 << 20, 256 << 20)).unwrap_or(256 << 20)
+        let dirs = self.data_dirs.0.len().max(1) as u64;
+        let share = self.byte_capacity.map(|bytes| bytes.0 / 8 / dirs);
+        let largest = share
+            .unwrap_or(LARGEST_SEGMENT)
+            .clamp(LEAST_SEGMENT, LARGEST_SEGMENT);
+        u32::try_from(self.max_file_size.0.clamp(LEAST_SEGMENT, largest)).unwrap_or(256 << 20)
     }
 
     pub(super) fn min_free_bytes(&self) -> u64 {

@@ -12,6 +12,7 @@ use flafka_flow::conformance::doubles::build_context;
 use flafka_flow::conformance::{numbers, to_numbers};
 use flafka_flow::counters::Metric;
 use flafka_flow::settings::{Report, Section, Settings};
+use flafka_flow::{Batch, Event};
 use flafka_log_store::{File, Fs, Lock, LockError, OpenMode, RealFs};
 
 use super::{FileChannel, FileChannelConfig};
@@ -365,4 +366,48 @@ async fn a_put_whose_caller_is_gone_is_taken_all_the_same_and_its_room_comes_bac
     }
     assert_eq!(channel.counters().get(Metric::ChannelSize), 0);
     channel.stop().await.expect("closes");
+}
+
+/// A limit in bytes holds puts back, frees itself as events are delivered, and holds after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_byte_capacity_bounds_the_data_files() {
+    const LIMIT: usize = 32 << 20;
+    let root = tempfile::tempdir().expect("temporary folder");
+    let dirs = format!("{0}/a,{0}/b", root.path().display());
+    let limit = LIMIT.to_string();
+    let options = [("flafka.byteCapacity", limit.as_str())];
+    let channel = channel(Path::new(&dirs), &options);
+    channel.start().await.expect("start");
+    let batch = || Batch::from_events([Event::new(vec![b'x'; 1 << 20])]);
+    let mut stored = 0;
+    let full = loop {
+        match channel.put(batch()).await {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored <= LIMIT >> 20, "more than the limit");
+    };
+    assert!(stored >= 30, "{stored}");
+    assert!(full.is_retriable() && full.chain().contains("flafka.byteCapacity"));
+    let too_large = Batch::from_events([Event::new(vec![b'x'; LIMIT + 1])]);
+    let too_large = channel.put(too_large).await.expect_err("never fits");
+    assert!(!too_large.is_retriable(), "{}", too_large.chain());
+    channel.stop().await.expect("stop");
+    channel.start().await.expect("start again");
+    assert!(channel.put(batch()).await.is_err());
+    // Ten times the limit goes through when it is taken out.
+    let mut taken = 0;
+    for _ in 0..10 * (LIMIT >> 20) {
+        let lease = channel.take(TakeLimit::events(1)).await.expect("take");
+        taken += lease.batch().len();
+        lease.commit().await.expect("commit");
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while taken > 8 && channel.put(batch()).await.is_err() {
+            assert!(tokio::time::Instant::now() < deadline, "no room comes free");
+            let lease = channel.take(TakeLimit::events(1)).await.expect("take");
+            taken += lease.batch().len();
+            lease.commit().await.expect("commit");
+        }
+    }
+    channel.stop().await.expect("stop");
 }

@@ -203,7 +203,7 @@ impl<'s> Connection<'s> {
                         .fetch_min(allowed.max(1), Ordering::Relaxed);
                     continue;
                 }
-                Err(ChannelError::Full { .. })
+                Err(ChannelError::Full { .. } | ChannelError::FullOfBytes { .. })
                     if count > 1 && limit == self.shared.lines_per_put.load(Ordering::Relaxed) =>
                 {
                     halved = Some(count / 2);
