@@ -1,6 +1,6 @@
 //! The last step of a start: the engine, its streams and what readers share, made from the replayed state.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
@@ -35,7 +35,7 @@ pub(crate) fn build(
     let now = clock.monotonic();
     let open_segments = OpenSegments::default();
     let mut registry = Registry::default();
-    let mut streams = HashMap::new();
+    let mut streams = BTreeMap::new();
     let mut unlinks = Vec::new();
     for (id, stream) in replay.streams {
         let dir = options

@@ -6,7 +6,7 @@
 //! Invariant: after a failed sync the log has either been mended before anybody is answered ([`crate::mend`]), or
 //! `failure` is set and nothing is accepted until it is opened again (faults.md §3.2 rule 4).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -78,7 +78,8 @@ pub(crate) struct Engine {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) streams: HashMap<StreamId, StreamWriter>,
+    /// In order of their ids, so that what is written for all of them is the same in each run.
+    pub(crate) streams: BTreeMap<StreamId, StreamWriter>,
     pub(crate) journal: JournalWriter,
     /// The newest checkpoint that is durable.
     pub(crate) covered: Covered,

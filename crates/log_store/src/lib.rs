@@ -52,6 +52,7 @@ mod segment;
 mod settings;
 #[doc(hidden)]
 pub mod sim_fs;
+mod sim_inode;
 mod space;
 mod stream;
 mod tables;

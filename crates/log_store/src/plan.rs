@@ -4,7 +4,7 @@
 //! judged as a whole before any of it is put into the plan; that makes groups atomic without undoing anything.
 //! What goes into the segments, byte by byte, is in [`crate::chunks`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::IoSlice;
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ const OP_BYTES: u64 = 128;
 /// What the plan needs to know of the engine.
 #[derive(Debug)]
 pub(crate) struct PlanContext<'a> {
-    pub(crate) streams: &'a HashMap<StreamId, StreamWriter>,
+    pub(crate) streams: &'a BTreeMap<StreamId, StreamWriter>,
     pub(crate) epoch: i32,
     pub(crate) now_ms: i64,
     pub(crate) table_weak: bool,

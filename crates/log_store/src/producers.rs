@@ -160,7 +160,10 @@ impl Producers {
 
     pub(crate) fn encode(&self, out: &mut Writer) {
         out.u32(self.0.len() as u32);
-        for (id, producer) in &self.0 {
+        // In one order, so that a checkpoint of the same state has the same bytes.
+        let mut ordered: Vec<_> = self.0.iter().collect();
+        ordered.sort_unstable_by_key(|(id, _)| **id);
+        for (id, producer) in ordered {
             out.i64(*id);
             out.i16(producer.epoch);
             out.i64(producer.last_ms);

@@ -7,7 +7,9 @@
 //!   the unsynced ones has happened.
 //! - A failed sync drops the file's dirty pages, as Linux does: later syncs succeed and bring nothing back. What reads
 //!   still see is a matter of luck. Descriptors that were open hear of it once, by their next sync; new ones do not.
-//! - Any call can be made to fail, once or from then on; writes can be cut short; the disk can be full.
+//! - Any call can be made to fail, once or from then on; writes and reads can be cut short; the disk can be full.
+//! - Calls are folded into a hash, so that two runs of one seed can be compared call by call (F26), and can be listed
+//!   by kind, so that a test fails "the third sync" and knows which points it has covered (F2, F8).
 //!
 //! It is longer than 500 lines because it is one test instrument that is read as a whole: no part of it has another
 //! user.
@@ -22,15 +24,51 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::fs::{File, Fs, Lock, LockError, OpenMode};
+pub use crate::sim_inode::Dice;
+use crate::sim_inode::{DataOp, Inode};
 
-const SECTOR: usize = 512;
+/// What a call asks of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CallKind {
+    /// Open an existing file, or create or empty one.
+    Open,
+    /// Read from a file.
+    Read,
+    /// Write to a file.
+    Write,
+    /// Sync a file.
+    Sync,
+    /// Cut or extend a file.
+    SetLength,
+    /// Ask for a file's length.
+    Length,
+    /// Reserve space.
+    Allocate,
+    /// Make a directory.
+    MakeDir,
+    /// Rename a file.
+    Rename,
+    /// Remove a file's name.
+    Remove,
+    /// Remove a directory.
+    RemoveDir,
+    /// List a directory.
+    List,
+    /// Sync a directory.
+    SyncDir,
+    /// Take the lock.
+    Lock,
+}
+
+/// A call and the kind of file it was for, by the end of its name: what a table of covered points is made of.
+pub type CallPoint = (CallKind, &'static str);
 
 /// What a planned failure does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// The call fails with this errno and has no effect (a sync drops the dirty pages).
     Errno(i32),
-    /// A write writes only a part and says so; other calls fail with EINTR.
+    /// A write or a read handles only a part and says so; other calls fail with EINTR.
     Short,
 }
 
@@ -46,22 +84,6 @@ pub struct Plan {
 }
 
 #[derive(Debug, Clone)]
-enum DataOp {
-    Write(u64, Vec<u8>),
-    SetLen(u64),
-}
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    current: Arc<Vec<u8>>,
-    durable: Arc<Vec<u8>>,
-    /// Since the last sync.
-    ops: Vec<Arc<DataOp>>,
-    /// Failed syncs so far.
-    sync_errors: u64,
-}
-
-#[derive(Debug, Clone)]
 enum NameOp {
     Link(PathBuf, u64),
     Unlink(PathBuf),
@@ -74,36 +96,6 @@ enum NameOp {
 struct Names {
     files: BTreeMap<PathBuf, u64>,
     dirs: BTreeSet<PathBuf>,
-}
-
-/// A small generator of our own, so that a seed means the same for ever (SplitMix64).
-#[derive(Debug, Clone)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// From a seed.
-    pub fn new(seed: u64) -> Self {
-        Dice(seed)
-    }
-
-    /// The next number.
-    pub fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`, which is at least 1.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.roll() % limit.max(1)
-    }
-
-    /// True `percent` times in a hundred.
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -122,6 +114,10 @@ struct Disk {
     /// Keep a copy after every so many changing calls.
     probe_every: u64,
     changes: u64,
+    /// Hash of all calls so far.
+    trace: u64,
+    /// The newest changing call.
+    last_change: Option<CallPoint>,
 }
 
 /// The file system.
@@ -135,6 +131,8 @@ struct Shared {
     disk: Mutex<Disk>,
     probes: Mutex<Vec<Disk>>,
     locked: Arc<AtomicBool>,
+    /// Number and kind of each call, if somebody wants the list.
+    listed: Mutex<Option<Vec<(u64, CallKind)>>>,
 }
 
 #[derive(Debug)]
@@ -144,6 +142,8 @@ struct SimFile {
     writable: bool,
     /// Failed syncs of the file that this descriptor knows of.
     known_errors: AtomicU64,
+    /// The kind of file, by its name.
+    role: &'static str,
 }
 
 #[derive(Debug)]
@@ -172,6 +172,8 @@ impl SimFs {
             space: u64::MAX,
             probe_every: 0,
             changes: 0,
+            trace: 0,
+            last_change: None,
         })
     }
 
@@ -181,6 +183,7 @@ impl SimFs {
                 disk: Mutex::new(disk),
                 probes: Mutex::default(),
                 locked: Arc::new(AtomicBool::new(false)),
+                listed: Mutex::default(),
             }),
         }
     }
@@ -195,6 +198,33 @@ impl SimFs {
     /// Calls so far.
     pub fn calls(&self) -> u64 {
         self.disk().calls
+    }
+
+    /// A hash of all calls so far, their places and what they wrote: equal for two runs that did the same.
+    pub fn trace(&self) -> u64 {
+        self.disk().trace
+    }
+
+    /// Which call made the newest change: for a probe, the call it was taken after.
+    pub fn last_change(&self) -> Option<CallPoint> {
+        self.disk().last_change
+    }
+
+    /// Lists calls from now on.
+    pub fn list_calls(&self) {
+        *self.listed() = Some(Vec::new());
+    }
+
+    /// The numbers of the calls of one kind since [`SimFs::list_calls`].
+    pub fn calls_of(&self, kind: CallKind) -> Vec<u64> {
+        let listed = self.listed();
+        let calls = listed.iter().flatten().filter(|(_, of)| *of == kind);
+        calls.map(|(number, _)| *number).collect()
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Option<Vec<(u64, CallKind)>>> {
+        let listed = &self.shared.listed;
+        listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Plans a failure, or none.
@@ -291,18 +321,32 @@ impl SimFs {
         }
     }
 
-    /// Counts a call and says whether it fails.
-    fn call(&self) -> io::Result<MutexGuard<'_, Disk>> {
+    /// Counts a call and says what happens to it if it is the planned one.
+    fn count(&self, disk: &mut Disk, kind: CallKind, place: u64) -> Option<Failure> {
+        disk.calls += 1;
+        disk.note(kind as u64 + 1);
+        disk.note(place);
+        if let Some(listed) = &mut *self.listed() {
+            listed.push((disk.calls, kind));
+        }
+        let plan = disk.plan?;
+        let hit = disk.calls == plan.call || (plan.for_ever && disk.calls > plan.call);
+        hit.then_some(plan.failure)
+    }
+
+    /// [`SimFs::count`] for calls that cannot be cut short.
+    fn call(&self, kind: CallKind, place: u64) -> io::Result<MutexGuard<'_, Disk>> {
         let mut disk = self.disk();
-        match disk.count() {
+        match self.count(&mut disk, kind, place) {
             None => Ok(disk),
             Some(Failure::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(Failure::Short) => Err(io::ErrorKind::Interrupted.into()),
         }
     }
 
-    fn changed(&self, mut disk: MutexGuard<'_, Disk>) {
+    fn changed(&self, mut disk: MutexGuard<'_, Disk>, point: CallPoint) {
         disk.changes += 1;
+        disk.last_change = Some(point);
         if disk.probe_every > 0 && disk.changes.is_multiple_of(disk.probe_every) {
             let mut copy = disk.clone();
             copy.plan = None;
@@ -317,12 +361,39 @@ impl SimFs {
     }
 
     fn name_op(&self, dir: Option<&Path>, op: NameOp) -> io::Result<()> {
-        let mut disk = self.call()?;
+        let (kind, path) = match &op {
+            NameOp::Link(path, _) => (CallKind::Open, path),
+            NameOp::Unlink(path) => (CallKind::Remove, path),
+            NameOp::Rename(_, path, _) => (CallKind::Rename, path),
+            NameOp::MakeDir(path) => (CallKind::MakeDir, path),
+            NameOp::RemoveDir(path) => (CallKind::RemoveDir, path),
+        };
+        let point = (kind, role(path));
+        let mut disk = self.call(kind, place(path))?;
         disk.names.apply(&op);
         let dir = dir.unwrap_or(Path::new("/")).to_path_buf();
         disk.name_ops.push((dir, op));
-        self.changed(disk);
+        self.changed(disk, point);
         Ok(())
+    }
+}
+
+/// A path as a number.
+fn place(path: &Path) -> u64 {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    u64::from(crate::codec::crc32c(bytes)) | (bytes.len() as u64) << 32
+}
+
+/// What kind of file a path is, for tables of covered points.
+fn role(path: &Path) -> &'static str {
+    let end = path.extension().and_then(|end| end.to_str());
+    match end {
+        Some("jnl") => "journal",
+        Some("log") => "segment",
+        Some("tmp") => "temporary",
+        _ if path.file_name().is_some_and(|name| name == "node.id") => "node",
+        _ if path.iter().any(|part| part == "checkpoint") => "checkpoint",
+        _ => "other",
     }
 }
 
@@ -356,12 +427,9 @@ impl Names {
 }
 
 impl Disk {
-    /// Counts the call; what happens to it if it is the planned one.
-    fn count(&mut self) -> Option<Failure> {
-        self.calls += 1;
-        let plan = self.plan?;
-        let hit = self.calls == plan.call || (plan.for_ever && self.calls > plan.call);
-        hit.then_some(plan.failure)
+    /// Folds a number into the trace.
+    fn note(&mut self, number: u64) {
+        self.trace = Dice::new(self.trace ^ number).roll();
     }
 
     fn names_after_cut(&self, dice: &mut Dice) -> Names {
@@ -407,92 +475,9 @@ impl Disk {
     }
 }
 
-impl Inode {
-    fn apply(bytes: &mut Vec<u8>, op: &DataOp) {
-        match op {
-            DataOp::Write(position, data) => {
-                let end = *position as usize + data.len();
-                if bytes.len() < end {
-                    bytes.extend_from_slice(&vec![0; end - bytes.len()]);
-                }
-                bytes[*position as usize..end].copy_from_slice(data);
-            }
-            DataOp::SetLen(length) => {
-                let length = *length as usize;
-                bytes.truncate(length);
-                bytes.extend_from_slice(&vec![0; length - bytes.len()]);
-            }
-        }
-    }
-
-    fn push(&mut self, op: DataOp) {
-        Self::apply(Arc::make_mut(&mut self.current), &op);
-        self.ops.push(Arc::new(op));
-    }
-
-    fn sync(&mut self) {
-        let durable = Arc::make_mut(&mut self.durable);
-        for op in self.ops.drain(..) {
-            Self::apply(durable, &op);
-        }
-    }
-
-    /// A failed sync: the pages count as clean, the disk has the old content.
-    fn drop_dirty(&mut self, dice: &mut Dice) {
-        self.ops.clear();
-        if dice.chance(50) {
-            self.current = Arc::clone(&self.durable);
-        }
-    }
-
-    fn after_cut(&self, dice: &mut Dice) -> Vec<u8> {
-        let count = self.ops.len();
-        if count == 0 {
-            return self.durable.to_vec();
-        }
-        // Versions 0..=count of the whole file; each sector shows any one of them.
-        let mut versions = vec![self.durable.to_vec()];
-        for op in &self.ops {
-            let mut next = versions.last().cloned().unwrap_or_default();
-            Self::apply(&mut next, op);
-            versions.push(next);
-        }
-        match dice.below(4) {
-            0 => return self.durable.to_vec(),
-            1 => return versions.pop().unwrap_or_default(),
-            2 => {
-                // In order, the last one torn.
-                let kept = dice.below(count as u64) as usize;
-                return Self::tear(&versions[kept], &versions[kept + 1], dice);
-            }
-            _ => {}
-        }
-        let length = versions[dice.below(count as u64 + 1) as usize].len();
-        let mut bytes = vec![0; length];
-        for start in (0..length).step_by(SECTOR) {
-            let end = (start + SECTOR).min(length);
-            let version = &versions[dice.below(count as u64 + 1) as usize];
-            let has = version.len().min(end);
-            if let Some(sector) = version.get(start..has) {
-                bytes[start..has].copy_from_slice(sector);
-            }
-        }
-        bytes
-    }
-
-    /// Sectors of `new` up to some point, then those of `old`.
-    fn tear(old: &[u8], new: &[u8], dice: &mut Dice) -> Vec<u8> {
-        let sectors = new.len().div_ceil(SECTOR) as u64;
-        let cut = (dice.below(sectors + 1) as usize * SECTOR).min(new.len());
-        let mut bytes = new[..cut].to_vec();
-        bytes.extend_from_slice(old.get(cut..).unwrap_or_default());
-        bytes
-    }
-}
-
 impl Fs for SimFs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let mut disk = self.call()?;
+        let mut disk = self.call(CallKind::Open, place(path))?;
         let known = disk.names.files.get(path).copied();
         let inode = match (mode, known) {
             (OpenMode::Read | OpenMode::Write, Some(inode)) => inode,
@@ -501,7 +486,7 @@ impl Fs for SimFs {
             }
             (OpenMode::Create, Some(number)) => {
                 disk.inode(number)?.push(DataOp::SetLen(0));
-                self.changed(disk);
+                self.changed(disk, (CallKind::Open, role(path)));
                 disk = self.disk();
                 number
             }
@@ -516,7 +501,7 @@ impl Fs for SimFs {
                 let op = NameOp::Link(path.to_path_buf(), number);
                 disk.names.apply(&op);
                 disk.name_ops.push((parent, op));
-                self.changed(disk);
+                self.changed(disk, (CallKind::Open, role(path)));
                 disk = self.disk();
                 number
             }
@@ -527,6 +512,7 @@ impl Fs for SimFs {
             inode,
             known_errors: AtomicU64::new(errors),
             writable: mode != OpenMode::Read,
+            role: role(path),
         }))
     }
 
@@ -577,7 +563,7 @@ impl Fs for SimFs {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        let disk = self.call()?;
+        let disk = self.call(CallKind::List, place(dir))?;
         if !disk.names.has_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -590,19 +576,20 @@ impl Fs for SimFs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut disk = self.call()?;
+        let mut disk = self.call(CallKind::SyncDir, place(dir))?;
         let ops = std::mem::take(&mut disk.name_ops);
         let (synced, waiting): (Vec<_>, Vec<_>) = ops.into_iter().partition(|(of, _)| of == dir);
         disk.name_ops = waiting;
         for (_, op) in synced {
             disk.durable.apply(&op);
         }
-        self.changed(disk);
+        self.changed(disk, (CallKind::SyncDir, "directory"));
         Ok(())
     }
 
     fn lock(&self, _path: &Path, holder: &str) -> Result<Box<dyn Lock>, LockError> {
-        drop(self.call().map_err(LockError::Io)?);
+        let counted = self.call(CallKind::Lock, 0);
+        drop(counted.map_err(LockError::Io)?);
         let locked = &self.shared.locked;
         if locked.swap(true, Ordering::AcqRel) {
             return Err(LockError::Held(holder.to_string()));
@@ -628,14 +615,32 @@ impl SimFile {
             Err(io::ErrorKind::PermissionDenied.into())
         }
     }
+
+    fn resize(&self, kind: CallKind, length: u64) -> io::Result<()> {
+        let mut disk = self.fs.call(kind, self.inode)?;
+        let old = disk.inode(self.inode)?.current.len() as u64;
+        disk.may_grow(old, length)?;
+        disk.inode(self.inode)?.push(DataOp::SetLen(length));
+        self.fs.changed(disk, (kind, self.role));
+        Ok(())
+    }
 }
 
 impl File for SimFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let mut disk = self.fs.call()?;
+        let mut disk = self.fs.disk();
+        let failure = self.fs.count(&mut disk, CallKind::Read, self.inode);
+        disk.note(position);
+        if let Some(Failure::Errno(errno)) = failure {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        let wanted = match failure {
+            Some(_) => 1 + disk.dice.below(buffer.len() as u64) as usize,
+            None => buffer.len(),
+        };
         let bytes = &disk.inode(self.inode)?.current;
         let from = (position as usize).min(bytes.len());
-        let count = buffer.len().min(bytes.len() - from);
+        let count = wanted.min(buffer.len()).min(bytes.len() - from);
         buffer[..count].copy_from_slice(&bytes[from..from + count]);
         Ok(count)
     }
@@ -647,7 +652,10 @@ impl File for SimFile {
             data.extend_from_slice(part);
         }
         let mut disk = self.fs.disk();
-        match disk.count() {
+        let failure = self.fs.count(&mut disk, CallKind::Write, self.inode);
+        disk.note(position);
+        disk.note(data.len() as u64 | u64::from(crate::codec::crc32c(&data)) << 32);
+        match failure {
             None => {}
             Some(Failure::Errno(errno)) => return Err(io::Error::from_raw_os_error(errno)),
             Some(Failure::Short) => {
@@ -659,20 +667,20 @@ impl File for SimFile {
         disk.may_grow(length, position + data.len() as u64)?;
         let count = data.len();
         disk.inode(self.inode)?.push(DataOp::Write(position, data));
-        self.fs.changed(disk);
+        self.fs.changed(disk, (CallKind::Write, self.role));
         Ok(count)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut disk = self.fs.disk();
-        let failure = disk.count();
+        let failure = self.fs.count(&mut disk, CallKind::Sync, self.inode);
         let Disk { inodes, dice, .. } = &mut *disk;
         let inode = inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
         match failure {
             None => {
                 inode.sync();
                 let errors = inode.sync_errors;
-                self.fs.changed(disk);
+                self.fs.changed(disk, (CallKind::Sync, self.role));
                 if self.known_errors.swap(errors, Ordering::AcqRel) < errors {
                     return Err(io::Error::from_raw_os_error(5));
                 }
@@ -692,24 +700,18 @@ impl File for SimFile {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.check_writable()?;
-        let mut disk = self.fs.call()?;
-        let old = disk.inode(self.inode)?.current.len() as u64;
-        disk.may_grow(old, length)?;
-        disk.inode(self.inode)?.push(DataOp::SetLen(length));
-        self.fs.changed(disk);
-        Ok(())
+        self.resize(CallKind::SetLength, length)
     }
 
     fn length(&self) -> io::Result<u64> {
-        let mut disk = self.fs.call()?;
+        let mut disk = self.fs.call(CallKind::Length, self.inode)?;
         Ok(disk.inode(self.inode)?.current.len() as u64)
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
         let old = self.length()?;
         if old < length {
-            self.set_len(length)?;
+            self.resize(CallKind::Allocate, length)?;
         }
         Ok(())
     }

@@ -1,39 +1,95 @@
-//! The crash-state enumerator: random histories on the simulated disk; at call boundaries every kind of crash; then the
-//! log is opened again and compared with a model. Acknowledged must be there, and nothing else but one unacknowledged
-//! round as a whole.
+//! The fault tests of the log on the simulated disk (faults.md §3.4, F2 and F4 to F8, F26): random histories; crashes,
+//! failing calls and damage at their call boundaries; then the log is opened again and compared with a model.
+//! Acknowledged must be there, and nothing else but one unacknowledged round as a whole.
 //!
-//! `FLAFKA_CRASH_SEEDS=<count>` runs more histories, `FLAFKA_CRASH_SEED=<seed>` one of them again; a failure prints it.
+//! It is longer than 500 lines because these tests share their vocabulary and are read as one list.
+//!
+//! How much each does is in [`effort`]; a failure prints its seed and the command that replays it.
 
 mod driver;
+mod effort;
 mod full;
 mod interval;
 mod model;
 mod observe;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use self::driver::{Driver, check, recover};
+use self::effort::Effort;
 use crate::error::OpenError;
 use crate::journal::frame::{FrameHeader, FrameKind, frame_bytes};
-use crate::sim_fs::{Dice, Failure, Plan, SimFs};
+use crate::sim_fs::{CallKind, CallPoint, Dice, Failure, Plan, SimFs};
 
-/// The seeds to run: `default` of them unless the environment says otherwise.
-fn seeds(default: u64) -> Vec<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match number("FLAFKA_CRASH_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("FLAFKA_CRASH_SEEDS").unwrap_or(default)).collect(),
+const EIO: i32 = 5;
+const EINTR: i32 = 4;
+const EAGAIN: i32 = 11;
+const ENOSPC: i32 = 28;
+const EDQUOT: i32 = 122;
+
+/// Histories of a quick run: together about ten thousand power cuts.
+const SEEDS_OF_F4: u64 = 40;
+/// Bits of a quick run.
+const FLIPS: u64 = 10_000;
+
+/// F2: SIGKILL after every changing call of a history, which is also before the next one, and of the start after it.
+#[test]
+fn a_kill_at_any_call_keeps_everything() {
+    let mut effort = Effort::new("F2", "a_kill_at_any_call_keeps_everything", "kills", 4);
+    let mut points: BTreeMap<CallPoint, u64> = BTreeMap::new();
+    while let Some(seed) = effort.next_seed() {
+        let mut driver = Driver::new(seed, SimFs::new(seed));
+        driver.fs.probe(1);
+        for _ in 0..50 {
+            let before = driver.model.clone();
+            driver.step();
+            let exact = [before, driver.model.clone()];
+            for probe in driver.fs.take_probes() {
+                let context = format!("seed {seed}, step {}, killed", driver.steps);
+                check(&probe.killed(), &exact, &context, false);
+                effort.count(1);
+                if let Some(point) = probe.last_change() {
+                    *points.entry(point).or_default() += 1;
+                }
+            }
+        }
+        let starting = driver.fs.killed();
+        starting.probe(1);
+        drop(recover(&starting));
+        for probe in starting.take_probes() {
+            let context = format!("seed {seed}, killed while it starts");
+            check(&probe.killed(), &[driver.model.clone()], &context, false);
+            effort.count(1);
+            if let Some(point) = probe.last_change() {
+                *points.entry(point).or_default() += 1;
+            }
+        }
+        effort.trace(driver.fs.trace());
+    }
+    let covered: Vec<String> = points
+        .iter()
+        .map(|((kind, role), count)| format!("{kind:?} {role} {count}"))
+        .collect();
+    effort.note(&covered.join(", "));
+    for kind in [
+        CallKind::Open,
+        CallKind::Write,
+        CallKind::Sync,
+        CallKind::SyncDir,
+        CallKind::Rename,
+    ] {
+        let covered = points.keys().any(|(of, _)| *of == kind);
+        assert!(covered, "no kill after a call of the kind {kind:?}");
     }
 }
 
-/// Whether more than a quick run is asked for.
-fn thorough() -> bool {
-    std::env::var_os("FLAFKA_CRASH_SEEDS").is_some()
-}
-
+/// F4: a power cut at call boundaries, each with a fate of its own for every unsynced sector and name.
 #[test]
 fn every_crash_keeps_what_was_acknowledged() {
-    for seed in seeds(9) {
+    let test = "every_crash_keeps_what_was_acknowledged";
+    let mut effort = Effort::new("F4", test, "power cuts", SEEDS_OF_F4);
+    while let Some(seed) = effort.next_seed() {
         let mut driver = Driver::new(seed, SimFs::new(seed));
         driver.fs.probe(1 + seed % 5);
         let mut dice = Dice::new(seed ^ 0xC0FFEE);
@@ -52,6 +108,7 @@ fn every_crash_keeps_what_was_acknowledged() {
                     &context,
                     dice.chance(10),
                 );
+                effort.count(1);
                 if dice.chance(25) {
                     check(&probe.killed(), &exact, &context, dice.chance(10));
                 }
@@ -63,71 +120,134 @@ fn every_crash_keeps_what_was_acknowledged() {
                 driver.fs.probe(1 + seed % 5);
             }
         }
+        effort.trace(driver.fs.trace());
     }
 }
 
-/// F7, F8: any call fails once or for ever; what was acknowledged survives, and nothing hangs or panics. After a single
+/// F26: the same seed makes the same calls with the same bytes, twice.
+#[test]
+fn a_seed_does_the_same_twice() {
+    let mut effort = Effort::new("F26", "a_seed_does_the_same_twice", "histories", 20);
+    while let Some(seed) = effort.next_seed() {
+        let run = || {
+            let mut driver = Driver::new(seed, SimFs::new(seed));
+            let mut dice = Dice::new(seed);
+            for _ in 0..6 {
+                driver.run(10);
+                let cut = dice.roll();
+                driver.crash_and_go_on(dice.chance(50).then_some(cut), false);
+            }
+            driver.fs.trace()
+        };
+        let first = run();
+        assert_eq!(first, run(), "seed {seed} differs from itself");
+        effort.count(1);
+        effort.trace(first);
+    }
+}
+
+/// F7: any call fails once or for ever; what was acknowledged survives, and nothing hangs or panics. After a single
 /// failure the log goes on accepting, and what it takes then survives the next power cut too.
 #[test]
 fn any_call_may_fail() {
-    const EIO: i32 = 5;
-    const ERRNOS: [i32; 5] = [EIO, 28, 11, 122, 4];
+    let mut effort = Effort::new("F7", "any_call_may_fail", "failed calls", 1);
     let mut mended = 0;
-    for seed in seeds(2) {
+    let failures = [
+        Failure::Errno(EIO),
+        Failure::Errno(ENOSPC),
+        Failure::Errno(EINTR),
+        Failure::Errno(EAGAIN),
+        Failure::Errno(EDQUOT),
+        Failure::Short,
+    ];
+    while let Some(seed) = effort.next_seed() {
         let calls = {
             let mut driver = Driver::new(seed, SimFs::new(seed));
             driver.run(30);
             driver.fs.calls()
         };
-        let stride = 3;
-        let mut dice = Dice::new(seed);
-        for call in (1 + seed % stride..calls).step_by(stride as usize) {
-            let failure = match dice.below(8) {
-                0 => Failure::Short,
-                1..=4 => Failure::Errno(EIO),
-                at => Failure::Errno(ERRNOS[at as usize - 4]),
-            };
-            let plan = Plan {
-                call,
-                failure,
-                for_ever: dice.chance(20),
-            };
-            let context = format!("seed {seed}, {plan:?}");
-            let fs = SimFs::new(seed);
-            fs.fail(Some(plan));
-            let Some(mut driver) = Driver::try_new(seed, fs.clone()) else {
-                // The first start failed: the next one must succeed, on an empty log.
-                check(&fs.killed(), &[model::Model::default()], &context, true);
-                continue;
-            };
-            driver.run(30);
-            if !plan.for_ever && driver.fs.calls() > plan.call {
-                driver.expect_accepting(&context);
-                mended += driver.mended();
+        let stride = if effort.thorough() { 1 } else { 7 };
+        for (at, failure) in failures.into_iter().enumerate() {
+            for call in (1 + (seed + at as u64) % stride..calls).step_by(stride as usize) {
+                let plan = Plan {
+                    call,
+                    failure,
+                    // A call that is interrupted for ever is none.
+                    for_ever: !matches!(failure, Failure::Errno(EINTR) | Failure::Short)
+                        && Dice::new(seed ^ call << 8 ^ at as u64).chance(20),
+                };
+                mended += survive_a_failure(seed, 30, plan);
+                effort.count(1);
             }
-            let allowed = driver.allowed();
-            check(&driver.fs.killed(), &allowed, &context, true);
-            let cut = dice.roll();
-            let context = format!("{context}, cut {cut}");
-            check(&driver.fs.power_cut(cut), &allowed, &context, true);
-            // What the page cache showed to this start must survive the next power cut.
-            driver.crash_and_go_on(None, false);
-            driver.run(6);
-            let allowed = driver.allowed();
-            let context = format!("{context}, after the restart");
-            check(&driver.fs.power_cut(cut), &allowed, &context, false);
         }
+        effort.note(&format!("seed {seed}: {calls} calls"));
     }
+    effort.note(&format!("{mended} mended"));
     assert!(
-        mended > 10 || seeds(2).len() < 2,
+        mended > 5 || effort.replaying(),
         "only {mended} faults came to the log's own files"
     );
 }
 
-/// A start that fails half-way may be tried again.
+/// F8: one sync fails, the dirty pages are gone, the next sync succeeds (fsyncgate).
+#[test]
+fn a_failed_sync_makes_nothing_durable() {
+    let test = "a_failed_sync_makes_nothing_durable";
+    let mut effort = Effort::new("F8", test, "failed syncs", 500);
+    while let Some(seed) = effort.next_seed() {
+        let syncs = {
+            let fs = SimFs::new(seed);
+            fs.list_calls();
+            Driver::new(seed, fs.clone()).run(30);
+            fs.calls_of(CallKind::Sync)
+        };
+        let chosen = Dice::new(seed ^ 0xF5).below(syncs.len() as u64);
+        let plan = Plan {
+            call: syncs[chosen as usize],
+            failure: Failure::Errno(EIO),
+            for_ever: false,
+        };
+        survive_a_failure(seed, 30, plan);
+        effort.count(1);
+    }
+}
+
+/// A history with a planned failure; afterwards a kill, a power cut, and life after a restart. Says how often the log
+/// has mended itself.
+fn survive_a_failure(seed: u64, steps: u64, plan: Plan) -> u64 {
+    let mut mended = 0;
+    let context = format!("seed {seed}, {plan:?}");
+    let fs = SimFs::new(seed);
+    fs.fail(Some(plan));
+    let Some(mut driver) = Driver::try_new(seed, fs.clone()) else {
+        // The first start failed: the next one must succeed, on an empty log.
+        check(&fs.killed(), &[model::Model::default()], &context, true);
+        return 0;
+    };
+    driver.run(steps);
+    if !plan.for_ever && driver.fs.calls() > plan.call {
+        driver.expect_accepting(&context);
+        mended += driver.mended();
+    }
+    let allowed = driver.allowed();
+    check(&driver.fs.killed(), &allowed, &context, true);
+    let cut = Dice::new(seed ^ plan.call).roll();
+    let context = format!("{context}, cut {cut}");
+    check(&driver.fs.power_cut(cut), &allowed, &context, true);
+    // What the page cache showed to this start must survive the next power cut.
+    driver.crash_and_go_on(None, false);
+    driver.run(6);
+    let allowed = driver.allowed();
+    let context = format!("{context}, after the restart");
+    check(&driver.fs.power_cut(cut), &allowed, &context, false);
+    mended
+}
+
+/// F7: a start that fails half-way may be tried again.
 #[test]
 fn any_call_of_a_start_may_fail() {
-    for seed in seeds(2) {
+    let mut effort = Effort::new("F7", "any_call_of_a_start_may_fail", "failed calls", 2);
+    while let Some(seed) = effort.next_seed() {
         let mut driver = Driver::new(seed, SimFs::new(seed));
         driver.run(25);
         let crashed = driver.fs.power_cut(seed);
@@ -140,74 +260,96 @@ fn any_call_of_a_start_may_fail() {
         };
         for call in first_calls + 1..=calls {
             let fs = crashed.killed();
+            let failure = [Failure::Errno(EIO), Failure::Short, Failure::Errno(ENOSPC)];
             fs.fail(Some(Plan {
                 call,
-                failure: Failure::Errno(5),
-                for_ever: call % 2 == 0,
+                failure: failure[(call % 3) as usize],
+                for_ever: call % 3 != 1 && call % 2 == 0,
             }));
             let context = format!("seed {seed}, call {call} of the start fails");
             drop(recover(&fs));
             check(&fs.killed(), &allowed, &context, false);
             check(&fs.power_cut(call), &allowed, &context, false);
+            effort.count(1);
         }
     }
 }
 
-/// F5: the newest file of each kind is cut at every byte.
+/// F5: every file is cut at every byte.
 #[test]
 fn a_file_cut_at_any_byte_is_a_torn_tail_or_named() {
-    let (fs, allowed) = small_log();
-    for path in fs.files() {
-        let whole = fs.content(&path).unwrap();
-        let step = if thorough() { 1 } else { 1 + whole.len() / 100 };
-        for length in (0..whole.len()).step_by(step) {
-            let damaged = fs.killed();
-            damaged.damage(&path, whole[..length].to_vec());
-            judge_damage(
-                &damaged,
-                &allowed,
-                &format!("{} cut at {length}", path.display()),
-                must_start(&path, length),
-            );
+    let test = "a_file_cut_at_any_byte_is_a_torn_tail_or_named";
+    let mut effort = Effort::new("F5", test, "cuts", 1);
+    while let Some(seed) = effort.next_seed() {
+        let (fs, allowed) = small_log(seed, effort.thorough());
+        for path in fs.files() {
+            let whole = fs.content(&path).unwrap();
+            // Behind the last written byte one cut is like the next.
+            let used = used(&whole) + 16;
+            let behind = (used..whole.len()).step_by(509);
+            for length in (0..used.min(whole.len())).chain(behind) {
+                let damaged = fs.killed();
+                damaged.damage(&path, whole[..length].to_vec());
+                let context = format!("seed {seed}, {} cut at {length}", path.display());
+                judge_damage(&damaged, &allowed, &context, must_start(&path, length));
+                effort.count(1);
+            }
         }
     }
 }
 
-/// F6: bits flip anywhere; never a panic, never a record that was not written.
+/// F6: every bit of a small log flips; never a panic, never a record that was not written.
 #[test]
 fn a_flipped_bit_is_noticed_or_harmless() {
-    let (fs, allowed) = small_log();
-    let mut dice = Dice::new(7);
-    for path in fs.files() {
-        let whole = fs.content(&path).unwrap();
-        let flips = if thorough() { 2000 } else { 120 };
-        for _ in 0..flips.min(whole.len() * 8) {
-            let at = if dice.chance(80) {
-                // Where something is.
-                let used = whole.iter().rposition(|byte| *byte != 0).unwrap_or(0);
-                dice.below(used as u64 + 1)
-            } else {
-                dice.below(whole.len() as u64)
-            } as usize;
-            let bit = dice.below(8);
-            let mut flipped = whole.clone();
-            flipped[at] ^= 1 << bit;
-            let damaged = fs.killed();
-            damaged.damage(&path, flipped);
-            judge_damage(
-                &damaged,
-                &allowed,
-                &format!("{} bit {bit} of byte {at}", path.display()),
-                must_start(&path, at),
-            );
+    let test = "a_flipped_bit_is_noticed_or_harmless";
+    let mut effort = Effort::new("F6", test, "flipped bits", 1);
+    while let Some(seed) = effort.next_seed() {
+        let (fs, allowed) = small_log(seed, effort.thorough());
+        let mut dice = Dice::new(seed);
+        let files: Vec<_> = fs
+            .files()
+            .into_iter()
+            .map(|path| (fs.content(&path).unwrap(), path))
+            .collect();
+        let bits = |bytes: &[u8]| (used(bytes) + 16).min(bytes.len()) as u64 * 8;
+        let all: u64 = files.iter().map(|(bytes, _)| bits(bytes)).sum();
+        // A quick run takes every so manieth, so that it comes to ten thousand.
+        let stride = if effort.thorough() {
+            1
+        } else {
+            all.div_ceil(FLIPS)
+        };
+        for (whole, path) in &files {
+            let begin = dice.below(stride);
+            for bit in (begin..bits(whole)).step_by(stride as usize) {
+                let mut flipped = whole.clone();
+                flipped[bit as usize / 8] ^= 1 << (bit % 8);
+                let damaged = fs.killed();
+                damaged.damage(path, flipped);
+                let context = format!("seed {seed}, bit {bit} of {}", path.display());
+                judge_damage(
+                    &damaged,
+                    &allowed,
+                    &context,
+                    must_start(path, bit as usize / 8),
+                );
+                effort.count(1);
+            }
         }
     }
+}
+
+/// Bytes up to the last one that is not zero: files are prefilled.
+fn used(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    last.map_or(0, |last| last + 1)
 }
 
 /// A log with every kind of file, after a crash.
-fn small_log() -> (SimFs, Vec<model::Model>) {
-    let mut driver = Driver::new(3, SimFs::new(3));
-    driver.run(40);
+fn small_log(seed: u64, thorough: bool) -> (SimFs, Vec<model::Model>) {
+    let seed = seed.wrapping_add(3);
+    let mut driver = Driver::new(seed, SimFs::new(seed));
+    driver.run(if thorough { 40 } else { 12 });
     let allowed = driver.allowed();
     (driver.fs.killed(), allowed)
 }

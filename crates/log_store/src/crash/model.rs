@@ -98,17 +98,29 @@ impl ModelStream {
             .retain(|(base, count, _)| base + i64::from(*count) > start);
     }
 
+    /// First offset that is of use: a trim may meet acked offsets, and the next start then begins behind these.
+    fn start(&self) -> i64 {
+        self.log_start.max(self.low)
+    }
+
+    fn reaching_beyond_start(&self) -> Vec<&ModelBatch> {
+        let batches = self.batches.iter();
+        batches
+            .filter(|(base, count, _)| base + i64::from(*count) > self.start())
+            .collect()
+    }
+
     /// Whether a recovered stream may be this one.
     fn matches(&self, found: &ModelStream) -> bool {
         if self.id != found.id {
             return false;
         }
         if !self.weak {
-            return self.log_start == found.log_start
+            return self.start() == found.start()
                 && self.end == found.end
                 && self.low == found.low
                 && self.acks == found.acks
-                && self.batches == found.batches;
+                && self.reaching_beyond_start() == found.reaching_beyond_start();
         }
         if found.holes {
             // A failed sync has cost some of it.

@@ -39,10 +39,11 @@ fn observe_with(
     for (table, key, value) in shared.tables.read().unwrap().entries() {
         model.tables.insert((table, key.to_vec()), value.to_vec());
     }
-    let streams: Vec<_> = {
+    let mut streams: Vec<_> = {
         let registry = shared.registry.read().unwrap();
         registry.by_id.values().cloned().collect()
     };
+    streams.sort_by_key(|stream| stream.id);
     for state in streams {
         let reader = StreamReader {
             stream: &state,

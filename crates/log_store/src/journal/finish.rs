@@ -17,14 +17,16 @@ pub(crate) fn firm_up(scan: &Scan) -> Result<(), OpenError> {
             let mut position = from;
             while position < to {
                 let count = buffer.len().min((to - position) as usize);
-                journal.file.read_exact_at(&mut buffer[..count], position)?;
+                // Of a file that somebody has cut short, the padding behind the last frame may be missing.
+                buffer[..count].fill(0);
+                journal.file.read_full(&mut buffer[..count], position)?;
                 journal.file.write_all_at(&buffer[..count], position)?;
                 position += count as u64;
             }
             let mut wiped = false;
             if at == last && end + 8 <= journal.capacity {
                 let mut magic = [0; 8];
-                journal.file.read_exact_at(&mut magic, end)?;
+                journal.file.read_full(&mut magic, end)?;
                 wiped = magic != [0; 8];
                 if wiped {
                     journal.file.write_all_at(&[0; 8], end)?;
