@@ -9,8 +9,22 @@ pub(crate) const TAIL_BATCH: usize = 100;
 /// The topic.
 pub(crate) const TOPIC: &str = "survivors";
 
-/// http and taildir → one file channel → kafka sink, unless `sink` is false; everything below `folder`.
+/// http and taildir → one file channel → kafka sink, unless `sink` is false; everything below `folder`, and Flume's
+/// defaults.
 pub(crate) fn text(folder: &Path, http: u16, bootstrap: &str, sink: bool) -> String {
+    text_with(folder, http, bootstrap, sink, "fsync", 524_288_000)
+}
+
+/// [`text`] where a put is acknowledged as `durability` says (`fsync`, `interval:<ms>`, `os`) and `minimum` bytes stay
+/// free on the volume.
+pub(crate) fn text_with(
+    folder: &Path,
+    http: u16,
+    bootstrap: &str,
+    sink: bool,
+    durability: &str,
+    minimum: u64,
+) -> String {
     let folder = folder.display();
     let sinks = if sink { "k1" } else { "" };
     let mut text = format!(
@@ -30,7 +44,9 @@ pub(crate) fn text(folder: &Path, http: u16, bootstrap: &str, sink: bool) -> Str
          a1.channels.c1.type = file\n\
          a1.channels.c1.dataDirs = {folder}/channel\n\
          a1.channels.c1.capacity = 4000000\n\
-         a1.channels.c1.transactionCapacity = 1000\n"
+         a1.channels.c1.transactionCapacity = 1000\n\
+         a1.channels.c1.flafka.durability = {durability}\n\
+         a1.channels.c1.minimumRequiredSpace = {minimum}\n"
     );
     if sink {
         text.push_str(&format!(

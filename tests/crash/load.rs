@@ -6,9 +6,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use flafka_tests::http;
@@ -43,6 +43,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Post {
     pub(crate) events: u64,
     pub(crate) outcome: Outcome,
+    /// When that was known.
+    pub(crate) known: Instant,
 }
 
 /// Everything that was sent.
@@ -54,8 +56,59 @@ pub(crate) struct Sent {
     pub(crate) posts: Vec<Vec<Post>>,
 }
 
+impl Sent {
+    /// The same as it was known at `moment`: a later answer counts as none.
+    pub(crate) fn at(&self, moment: Instant) -> Self {
+        let as_known = |post: &Post| Post {
+            outcome: if post.known < moment {
+                post.outcome
+            } else {
+                Outcome::Unanswered
+            },
+            ..*post
+        };
+        let posts = self.posts.iter();
+        Self {
+            lines: self.lines.clone(),
+            posts: posts
+                .map(|posts| posts.iter().map(as_known).collect())
+                .collect(),
+        }
+    }
+
+    /// Events of acknowledged posts, and complete lines.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        let posts = self.posts.iter().flatten();
+        let posts = posts.filter(|post| post.outcome == Outcome::Acknowledged);
+        posts.map(|post| post.events).sum::<u64>() + self.lines.iter().sum::<u64>()
+    }
+
+    /// Posts that were refused.
+    pub(crate) fn refused(&self) -> u64 {
+        let posts = self.posts.iter().flatten();
+        posts
+            .filter(|post| matches!(post.outcome, Outcome::Refused(_)))
+            .count() as u64
+    }
+}
+
+/// How many threads there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Threads {
+    pub(crate) writers: usize,
+    pub(crate) posters: usize,
+}
+
+/// Numbers that can be looked at while the load runs.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) acknowledged: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
 /// The running threads.
 pub(crate) struct Load {
+    pub(crate) progress: Arc<Progress>,
     stop: Arc<AtomicBool>,
     writers: Vec<JoinHandle<Result<u64>>>,
     posters: Vec<JoinHandle<Vec<Post>>>,
@@ -64,19 +117,30 @@ pub(crate) struct Load {
 impl Load {
     /// Starts all threads.
     pub(crate) fn start(seed: u64, logs: &Path, port: u16) -> Self {
+        let threads = Threads {
+            writers: WRITERS,
+            posters: POSTERS,
+        };
+        Self::with(threads, seed, logs, port)
+    }
+
+    /// Starts so many threads.
+    pub(crate) fn with(threads: Threads, seed: u64, logs: &Path, port: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let writers = (0..WRITERS).map(|sender| {
+        let progress = Arc::new(Progress::default());
+        let writers = (0..threads.writers).map(|sender| {
             let (stop, logs) = (Arc::clone(&stop), logs.to_owned());
             thread::spawn(move || write_lines(seed, sender, &logs, &stop))
         });
         let writers = writers.collect();
-        let posters = (0..POSTERS).map(|sender| {
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || send_posts(seed, sender, port, &stop))
+        let posters = (0..threads.posters).map(|sender| {
+            let (stop, progress) = (Arc::clone(&stop), Arc::clone(&progress));
+            thread::spawn(move || send_posts(seed, sender, port, &stop, &progress))
         });
         Self {
             writers,
             posters: posters.collect(),
+            progress,
             stop,
         }
     }
@@ -137,7 +201,13 @@ fn write_lines(seed: u64, sender: usize, logs: &Path, stop: &AtomicBool) -> Resu
     Ok(number)
 }
 
-fn send_posts(seed: u64, sender: usize, port: u16, stop: &AtomicBool) -> Vec<Post> {
+fn send_posts(
+    seed: u64,
+    sender: usize,
+    port: u16,
+    stop: &AtomicBool,
+    progress: &Progress,
+) -> Vec<Post> {
     let mut rng = StdRng::seed_from_u64(seed ^ 0x2200 ^ sender as u64);
     let mut posts = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -161,7 +231,16 @@ fn send_posts(seed: u64, sender: usize, port: u16, stop: &AtomicBool) -> Vec<Pos
             }
             Err(_) => Outcome::Unanswered,
         };
-        posts.push(Post { events, outcome });
+        match outcome {
+            Outcome::Acknowledged => progress.acknowledged.fetch_add(events, Ordering::Relaxed),
+            Outcome::Refused(_) => progress.refused.fetch_add(1, Ordering::Relaxed),
+            Outcome::Unanswered => 0,
+        };
+        posts.push(Post {
+            events,
+            outcome,
+            known: Instant::now(),
+        });
         thread::sleep(Duration::from_millis(rng.random_range(0..5)));
     }
     posts

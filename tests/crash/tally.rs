@@ -69,6 +69,11 @@ impl Tally {
         known.copied().unwrap_or(0)
     }
 
+    /// Whether an event has come out.
+    pub(crate) fn has(&self, identity: Identity) -> bool {
+        self.seen.contains_key(&key(identity))
+    }
+
     /// Records read so far.
     pub(crate) fn records(&self) -> u64 {
         self.records
@@ -121,7 +126,7 @@ impl Tally {
         let (stored, halves) = self.unacknowledged(sent);
         let [tail_repeats, http_repeats] = [false, true].map(|http| self.repeats(http));
         let sink_bound = kills.agent * SINK_BATCH as u64;
-        let tail_bound = sink_bound + kills.agent * TAIL_PUTS_REPEATED * TAIL_BATCH as u64;
+        let tail_bound = self.repeats_bound(kills) - sink_bound;
         report.push(format!(
             "agent killed {} times, {} of them within 0.2 s of its start; log killed {} times",
             kills.agent, kills.agent_at_start, kills.log
@@ -177,8 +182,27 @@ impl Tally {
         Ok(report)
     }
 
+    /// Most records that kills may repeat, on both ways together.
+    pub(crate) fn repeats_bound(&self, kills: Kills) -> u64 {
+        kills.agent * (2 * SINK_BATCH as u64 + TAIL_PUTS_REPEATED * TAIL_BATCH as u64)
+    }
+
+    /// What must not be whatever happened: texts that nobody sent, posts that came in part, posts out of order.
+    pub(crate) fn sound(&self, sent: &Sent) -> Result<()> {
+        let (_, halves) = self.unacknowledged(sent);
+        for (what, found) in [
+            ("torn", &self.torn),
+            ("half stored", &halves),
+            ("out of order", &self.disorder),
+        ] {
+            let first: Vec<&str> = found.iter().take(5).map(String::as_str).collect();
+            ensure!(found.is_empty(), "{what}: {}", first.join("\n  "));
+        }
+        Ok(())
+    }
+
     /// Records beyond the first of their kind.
-    fn repeats(&self, http: bool) -> u64 {
+    pub(crate) fn repeats(&self, http: bool) -> u64 {
         let of_way = self.seen.iter().filter(|((way, _, _), _)| *way == http);
         of_way.map(|(_, times)| u64::from(times - 1)).sum()
     }

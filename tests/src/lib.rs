@@ -5,6 +5,8 @@
 //! the thread that started it, however the test ends. What is where: `tests/README.md`.
 
 pub mod avro_datum;
+pub mod disks;
+pub mod faults;
 pub mod flafka;
 pub mod http;
 pub mod kafka_client;

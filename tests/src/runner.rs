@@ -4,8 +4,10 @@
 //! one behind. The closing line has libtest's form, so that whoever counts tests needs to know one form only.
 //! Arguments, as libtest's: name parts to select cases, `--exact`, `--list`, `--test-threads N`; `--case-limit SECONDS`
 //! (default 180) is the time one case may take. Invariant: a server that cannot start fails all its selected cases; no
-//! case is skipped quietly.
+//! case is skipped quietly. A case that this machine cannot run says so with [`not_run`]: it is counted as ignored, named
+//! again at the end with its reason, and fails nothing.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -31,6 +33,24 @@ impl Subject for () {
     fn evidence(&self) -> String {
         String::new()
     }
+}
+
+/// Why a case was not run.
+#[derive(Debug)]
+struct NotRun(String);
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotRun {}
+
+/// The error of a case that this machine cannot run.
+#[must_use]
+pub fn not_run(reason: &str) -> anyhow::Error {
+    anyhow!(NotRun(reason.to_owned()))
 }
 
 type Body<S> = Arc<dyn Fn(&S) -> Result<()> + Send + Sync>;
@@ -132,6 +152,7 @@ pub struct Run {
     started: Instant,
     passed: usize,
     failed: Vec<String>,
+    not_run: Vec<String>,
     filtered_out: usize,
 }
 
@@ -147,6 +168,7 @@ impl Run {
             started: Instant::now(),
             passed: 0,
             failed: Vec::new(),
+            not_run: Vec::new(),
             filtered_out: 0,
         })
     }
@@ -215,16 +237,18 @@ impl Run {
                         outcomes
                             .lock()
                             .expect("reporting does not panic")
-                            .push((case.name.clone(), result.is_ok()));
+                            .push((case.name.clone(), result));
                     }
                 });
             }
         });
-        for (name, passed) in outcomes.into_inner().expect("reporting does not panic") {
-            if passed {
-                self.passed += 1;
-            } else {
-                self.failed.push(name);
+        for (name, result) in outcomes.into_inner().expect("reporting does not panic") {
+            match result {
+                Ok(()) => self.passed += 1,
+                Err(error) => match error.downcast_ref::<NotRun>() {
+                    Some(reason) => self.not_run.push(format!("{name}: {reason}")),
+                    None => self.failed.push(name),
+                },
             }
         }
     }
@@ -238,15 +262,19 @@ impl Run {
         if !self.failed.is_empty() {
             say(&format!("\nfailures:\n    {}", self.failed.join("\n    ")));
         }
+        for case in &self.not_run {
+            say(&format!("not run: {case}"));
+        }
         let word = if self.failed.is_empty() {
             "ok"
         } else {
             "FAILED"
         };
         say(&format!(
-            "\ntest result: {word}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+            "\ntest result: {word}. {} passed; {} failed; {} ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
             self.passed,
             self.failed.len(),
+            self.not_run.len(),
             self.filtered_out,
             self.started.elapsed().as_secs_f64()
         ));
@@ -281,6 +309,9 @@ fn run_one<S: Subject>(subject: &Arc<S>, case: &Case<S>, limit: Duration) -> Res
     let seconds = started.elapsed().as_secs_f64();
     match &result {
         Ok(()) => say(&format!("test {} ... ok ({seconds:.1} s)", case.name)),
+        Err(error) if error.is::<NotRun>() => {
+            say(&format!("test {} ... not run: {error:#}", case.name));
+        }
         Err(error) => {
             say(&format!(
                 "test {} ... FAILED ({seconds:.1} s)\n{error:#}\n{}",
@@ -318,6 +349,7 @@ mod tests {
             started: Instant::now(),
             passed: 0,
             failed: Vec::new(),
+            not_run: Vec::new(),
             filtered_out: 0,
         }
     }
@@ -354,6 +386,17 @@ mod tests {
             (none.passed, none.failed.len(), none.filtered_out),
             (0, 0, 3)
         );
+    }
+
+    #[test]
+    fn a_case_that_cannot_run_here_is_counted_and_fails_nothing() {
+        let mut all = run(&[]);
+        let cases = vec![Case::new("root", |_| {
+            Err(not_run("needs root").context("mount"))
+        })];
+        all.suite("s", || Ok(()), cases);
+        assert_eq!((all.passed, all.failed.len()), (0, 0));
+        assert_eq!(all.not_run, ["s::root: needs root"]);
     }
 
     #[test]
