@@ -11,5 +11,6 @@ mod metrics;
 mod place;
 mod reload;
 mod second_owner;
+mod spillable;
 mod stop;
 mod topics;

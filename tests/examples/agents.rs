@@ -18,6 +18,21 @@ pub(crate) fn netcat_logger(example: &str) -> Result<()> {
     agent.stop()
 }
 
+pub(crate) fn netcat_spillable(example: &str) -> Result<()> {
+    let scene = Scene::with(&["spilled"])?;
+    let agent = scene.agent(example, "a1")?;
+    let answers = netcat::send(scene.netcat, &["hello", "world"])?;
+    ensure!(answers == ["OK", "OK"], "{answers:?}");
+    let lines = scene.until_lines(&agent, "spilled", 2)?;
+    ensure!(lines == ["hello", "world"], "{lines:?}");
+    ensure!(agent.metric("CHANNEL.c1", "ChannelCapacity")? == 1_010_000);
+    ensure!(
+        scene.path("netcat-spillable/data/flafka").is_dir(),
+        "the overflow has no folder"
+    );
+    agent.stop()
+}
+
 pub(crate) fn exec_memory_null(example: &str) -> Result<()> {
     let scene = Scene::with(&[])?;
     let agent = scene.agent(example, "a1")?;

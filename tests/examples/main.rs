@@ -27,6 +27,7 @@ const SCENES: &[(&str, Scene)] = &[
     ("kafka-file-roll.conf", kafka::kafka_file_roll),
     ("multiplexing.conf", agents::multiplexing),
     ("netcat-logger.conf", agents::netcat_logger),
+    ("netcat-spillable.conf", agents::netcat_spillable),
     ("server.properties", broker_defaults::equal_the_code),
     ("spooldir-kafka-channel.conf", kafka::spooldir_kafka_channel),
     ("taildir-file-kafka.conf", kafka::taildir_file_kafka),

@@ -220,6 +220,30 @@ pub(crate) fn all() -> Vec<Comparison> {
             taken: 500,
             outcome: lines_in_out,
         },
+        Comparison {
+            name: "spillable_memory",
+            conf: include_str!("cases/spillable_memory.conf"),
+            prepare: |_| Ok(()),
+            drive: |_| Ok(()),
+            taken: 500,
+            outcome: lines_in_out,
+        },
+        Comparison {
+            name: "spillable_overflow",
+            conf: include_str!("cases/spillable_overflow.conf"),
+            prepare: |_| Ok(()),
+            drive: |_| Ok(()),
+            taken: 500,
+            outcome: lines_in_out,
+        },
+        Comparison {
+            name: "spillable_disk_only",
+            conf: include_str!("cases/spillable_disk_only.conf"),
+            prepare: |_| Ok(()),
+            drive: |_| Ok(()),
+            taken: 500,
+            outcome: lines_in_out,
+        },
     ]
 }
 

@@ -107,9 +107,15 @@ impl FileChannel {
         }
     }
 
+    /// Events that a take could get now: neither leased nor in a directory that has failed.
+    pub(crate) fn waiting(&self) -> usize {
+        let volumes = self.shared.volumes();
+        volumes.iter().map(|volume| volume.waiting()).sum()
+    }
+
     /// On another file system, for tests.
     #[cfg(test)]
-    pub(super) fn on(mut self, fs: Arc<dyn Fs>) -> Self {
+    pub(crate) fn on(mut self, fs: Arc<dyn Fs>) -> Self {
         Arc::get_mut(&mut self.shared).expect("not shared yet").fs = fs;
         self
     }

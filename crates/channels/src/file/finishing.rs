@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 
 /// A future that goes on as a task when it is dropped before its end.
-pub(super) struct Finishing<F>
+pub(crate) struct Finishing<F>
 where
     F: Future + Send + 'static,
     F::Output: Send,
@@ -23,7 +23,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send,
 {
-    pub(super) fn new(work: F) -> Self {
+    pub(crate) fn new(work: F) -> Self {
         Self {
             work: Some(Box::pin(work)),
         }

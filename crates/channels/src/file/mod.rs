@@ -32,6 +32,7 @@ mod volume;
 
 pub use channel::{FileChannel, FileChannelFactory};
 pub use config::{DurabilitySetting, FileChannelConfig};
+pub(crate) use finishing::Finishing;
 
 #[cfg(test)]
 mod import_tests;
@@ -40,4 +41,4 @@ mod model_tests;
 #[cfg(test)]
 mod several_dirs_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

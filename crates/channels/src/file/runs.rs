@@ -87,6 +87,10 @@ impl Runs {
         self.runs.is_empty()
     }
 
+    pub(super) fn events(&self) -> usize {
+        self.runs.values().map(Run::len).sum()
+    }
+
     /// Adds a run; its events are forgotten when the budget is used up.
     pub(super) fn add(&mut self, mut run: Run) {
         if self.cached.saturating_add(run.bytes()) > self.budget {

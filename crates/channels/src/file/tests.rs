@@ -159,7 +159,7 @@ async fn a_second_owner_and_flumes_files_are_refused() {
 
 /// The machine's file system, whose syncs fail while they are told to.
 #[derive(Debug)]
-struct Flaky(RealFs, Arc<AtomicBool>);
+pub(crate) struct Flaky(pub(crate) RealFs, pub(crate) Arc<AtomicBool>);
 
 #[derive(Debug)]
 struct FlakyFile(Arc<dyn File>, Arc<AtomicBool>);

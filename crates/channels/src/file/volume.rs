@@ -97,6 +97,14 @@ impl Volume {
         !self.has_failed() && !self.runs().is_empty()
     }
 
+    /// How many events that is; counted anew with each call.
+    pub(super) fn waiting(&self) -> usize {
+        match self.has_failed() {
+            true => 0,
+            false => self.runs().events(),
+        }
+    }
+
     pub(super) fn open(&self) -> Option<Open> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.clone()

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use flafka_flow::settings::{ByteSize, LenientCount, Reader, Seconds};
 
-use super::queue::SLOT_BYTES;
-
 /// Flume counts events and slots in 32-bit integers; more means without limit there.
-pub(super) const LARGEST: usize = i32::MAX as usize;
+pub(crate) const LARGEST: usize = i32::MAX as usize;
 
 flafka_flow::settings! {
     /// Keeps events in memory: the fastest channel, and its events are lost when the process
@@ -51,14 +49,19 @@ flafka_flow::settings! {
     })
 }
 
-/// The byte capacity in slots; `None` = without limit.
-pub(super) fn slot_budget(config: &MemoryChannelConfig) -> Option<usize> {
-    let capacity = match config.byte_capacity {
+/// The byte capacity in slots, less what is set aside for headers; `None` = without limit.
+pub(crate) fn slot_budget(
+    byte_capacity: Option<ByteSize>,
+    buffer_percentage: u32,
+    slot_bytes: u64,
+) -> Option<usize> {
+    let capacity = match byte_capacity {
         Some(ByteSize(bytes)) => bytes,
         None => default_byte_capacity(),
     };
-    let for_bodies = u128::from(capacity) * u128::from(100 - config.buffer_percentage.min(100));
-    let slots = usize::try_from(for_bodies / 100 / u128::from(SLOT_BYTES)).unwrap_or(usize::MAX);
+    let for_bodies = u128::from(capacity) * u128::from(100 - buffer_percentage.min(100));
+    let slots = for_bodies / 100 / u128::from(slot_bytes.max(1));
+    let slots = usize::try_from(slots).unwrap_or(usize::MAX);
     (1..LARGEST).contains(&slots).then_some(slots)
 }
 

@@ -18,9 +18,9 @@
 //! at least as much as it puts), and a batch that is larger than the whole byte capacity is let
 //! in alone instead of being refused for ever.
 
-mod config;
-mod queue;
-mod room;
+pub(crate) mod config;
+pub(crate) mod queue;
+pub(crate) mod room;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,11 +37,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use self::config::{LARGEST, slot_budget};
-use self::queue::{Queue, Segment, measure};
+use self::queue::{Queue, Segment, joined, measure};
 use self::room::Room;
 
 /// A longer `keep-alive` means for ever; clocks cannot be added up without end.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Bytes of one slot of the byte capacity.
+const SLOT_BYTES: u64 = 100;
+
 /// Makes memory channels.
 pub struct MemoryChannelFactory;
 
@@ -91,7 +94,8 @@ impl MemoryChannel {
         let counters = context.counters(ComponentKind::Channel, sets::CHANNEL, true);
         let capacity = config.capacity.0.min(LARGEST);
         counters.set(Metric::ChannelCapacity, capacity as i64);
-        let budget = slot_budget(config).unwrap_or(LARGEST);
+        let budget = slot_budget(config.byte_capacity, config.buffer_percentage, SLOT_BYTES);
+        let budget = budget.unwrap_or(LARGEST);
         let before = context.contents.clone();
         let shared = match before.and_then(|contents| contents.downcast::<Shared>().ok()) {
             Some(shared) => {
@@ -103,7 +107,7 @@ impl MemoryChannel {
                 name: context.name().into(),
                 room: Room::new(capacity),
                 slots: Room::new(budget),
-                queue: Mutex::default(),
+                queue: Mutex::new(Queue::new(0, SLOT_BYTES)),
                 filled: Notify::new(),
                 held: AtomicUsize::new(0),
             }),
@@ -144,7 +148,7 @@ impl Channel for MemoryChannel {
         if !shared.lock().open {
             return Err(shared.closed());
         }
-        let (slots, bytes) = measure(&batch);
+        let (slots, bytes) = measure(&batch, SLOT_BYTES);
         let segment = Segment {
             first: 0,
             batch,
@@ -208,7 +212,7 @@ impl MemoryChannel {
         if !queue.open {
             return Err(shared.closed());
         }
-        let taken = queue.take(limit, self.transaction_capacity);
+        let taken = queue.take(limit, self.transaction_capacity, u64::MAX);
         let more = !queue.segments.is_empty();
         drop(queue);
         if more {
@@ -217,10 +221,7 @@ impl MemoryChannel {
         if taken.is_empty() {
             return Ok(None);
         }
-        let batch = match taken.as_slice() {
-            [one] => one.batch.clone(),
-            several => Batch::concat(several.iter().map(|part| part.batch.clone()).collect()),
-        };
+        let batch = joined(&taken);
         self.counters
             .add(Metric::EventTakeAttemptCount, batch.len() as u64);
         let settle = MemorySettle {
@@ -244,7 +245,7 @@ impl Shared {
     }
 
     /// Waits for room and queues the segment.
-    async fn admit(&self, mut segment: Segment, keep_alive: Duration) -> Result<(), ChannelError> {
+    async fn admit(&self, segment: Segment, keep_alive: Duration) -> Result<(), ChannelError> {
         let events = segment.batch.len();
         let full = || ChannelError::Full {
             channel: Arc::clone(&self.name),
@@ -260,9 +261,7 @@ impl Shared {
         if !queue.open {
             return Err(self.closed());
         }
-        segment.first = queue.next;
-        queue.next += events as u64;
-        queue.segments.push_back(segment);
+        queue.push(segment);
         self.held.fetch_add(events, Ordering::Relaxed);
         drop(queue);
         room.forget();
@@ -282,14 +281,7 @@ impl Shared {
 
     /// Puts leased events back at their place, before all younger ones.
     fn give_back(&self, taken: Vec<Segment>) {
-        let mut queue = self.lock();
-        for segment in taken.into_iter().rev() {
-            let place = queue
-                .segments
-                .partition_point(|other| other.first < segment.first);
-            queue.segments.insert(place, segment);
-        }
-        drop(queue);
+        self.lock().put_back(taken);
         self.filled.notify_one();
     }
 }

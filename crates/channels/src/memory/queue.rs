@@ -1,38 +1,74 @@
-//! The queue of whole batches, and how a take cuts them.
+//! The queue of whole batches, and how a take cuts them; also the memory part of the spillable channel.
 
 use std::collections::VecDeque;
 
 use flafka_flow::Batch;
 use flafka_flow::channel::TakeLimit;
 
-/// Bytes of one slot of the byte capacity.
-pub(super) const SLOT_BYTES: u64 = 100;
-
-#[derive(Default)]
-pub(super) struct Queue {
-    pub(super) open: bool,
-    pub(super) next: u64,
-    pub(super) segments: VecDeque<Segment>,
+pub(crate) struct Queue {
+    pub(crate) open: bool,
+    pub(crate) next: u64,
+    pub(crate) segments: VecDeque<Segment>,
+    /// Bytes of one slot of the byte capacity.
+    slot_bytes: u64,
 }
 
 /// A run of events that were put together.
-pub(super) struct Segment {
+pub(crate) struct Segment {
     /// Sequence number of the first event.
-    pub(super) first: u64,
-    pub(super) batch: Batch,
+    pub(crate) first: u64,
+    pub(crate) batch: Batch,
     /// Byte slots whose permits it holds; no more than the budget.
-    pub(super) slots: usize,
+    pub(crate) slots: usize,
     /// Bodies and headers, for the take's limit.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Queue {
-    /// Takes segments from the front, cutting the last one where the limit is reached.
-    pub(super) fn take(&mut self, limit: TakeLimit, transaction_capacity: usize) -> Vec<Segment> {
+    /// A closed, empty queue whose first event is number `next`.
+    pub(crate) fn new(next: u64, slot_bytes: u64) -> Self {
+        Self {
+            open: false,
+            next,
+            segments: VecDeque::new(),
+            slot_bytes,
+        }
+    }
+
+    /// What is put from now on is measured in slots of so many bytes.
+    pub(crate) fn measure_in(&mut self, slot_bytes: u64) {
+        self.slot_bytes = slot_bytes;
+    }
+
+    /// Adds a segment at the end; its number is given here.
+    pub(crate) fn push(&mut self, mut segment: Segment) {
+        segment.first = self.next;
+        self.next += segment.batch.len() as u64;
+        self.segments.push_back(segment);
+    }
+
+    /// Puts taken segments back at their place, before all younger ones.
+    pub(crate) fn put_back(&mut self, taken: Vec<Segment>) {
+        for segment in taken.into_iter().rev() {
+            let place = self
+                .segments
+                .partition_point(|other| other.first < segment.first);
+            self.segments.insert(place, segment);
+        }
+    }
+
+    /// Takes segments with numbers below `end` from the front, cutting the last one where the limit is reached.
+    pub(crate) fn take(
+        &mut self,
+        limit: TakeLimit,
+        transaction_capacity: usize,
+        end: u64,
+    ) -> Vec<Segment> {
         let mut events = limit.events.clamp(1, transaction_capacity);
         let mut bytes = limit.bytes;
         let mut taken = Vec::new();
-        while let Some(front) = self.segments.front_mut() {
+        let slot_bytes = self.slot_bytes;
+        while let Some(front) = self.segments.front_mut().filter(|front| front.first < end) {
             if front.batch.len() <= events && front.bytes <= bytes {
                 events -= front.batch.len();
                 bytes -= front.bytes;
@@ -43,7 +79,7 @@ impl Queue {
             if count == front.batch.len() {
                 taken.extend(self.segments.pop_front());
             } else if count > 0 {
-                taken.push(front.split_front(count));
+                taken.push(front.split_front(count, slot_bytes));
             }
             break;
         }
@@ -70,9 +106,9 @@ impl Segment {
     }
 
     /// Cuts off the first `count` events.
-    fn split_front(&mut self, count: usize) -> Segment {
+    fn split_front(&mut self, count: usize, slot_bytes: u64) -> Segment {
         let batch = self.batch.slice(0..count);
-        let (slots, bytes) = measure(&batch);
+        let (slots, bytes) = measure(&batch, slot_bytes);
         let front = Segment {
             first: self.first,
             batch,
@@ -92,11 +128,19 @@ fn event_bytes(body: &[u8], headers: &[u8]) -> u64 {
 }
 
 /// Byte slots, and bytes with headers, of a batch. An empty body takes one slot.
-pub(super) fn measure(batch: &Batch) -> (u64, u64) {
+pub(crate) fn measure(batch: &Batch, slot_bytes: u64) -> (u64, u64) {
     let (mut slots, mut bytes) = (0, 0);
     for event in batch.iter() {
-        slots += (event.body.len() as u64).div_ceil(SLOT_BYTES).max(1);
+        slots += (event.body.len() as u64).div_ceil(slot_bytes).max(1);
         bytes += event_bytes(event.body, event.headers.encoded());
     }
     (slots, bytes)
+}
+
+/// The events of taken segments as one batch.
+pub(crate) fn joined(taken: &[Segment]) -> Batch {
+    match taken {
+        [one] => one.batch.clone(),
+        several => Batch::concat(several.iter().map(|part| part.batch.clone()).collect()),
+    }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 /// A budget and what is free of it.
-pub(super) struct Room {
+pub(crate) struct Room {
     budget: AtomicUsize,
     free: Semaphore,
     /// Taken beyond the budget.
@@ -17,7 +17,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(budget: usize) -> Self {
+    pub(crate) fn new(budget: usize) -> Self {
         Self {
             budget: AtomicUsize::new(budget),
             free: Semaphore::new(budget),
@@ -26,13 +26,14 @@ impl Room {
     }
 
     /// What something of this size has to take: all there is when it is larger than that.
-    pub(super) fn charged(&self, size: u64) -> usize {
-        let budget = self.budget.load(Ordering::Relaxed);
-        usize::try_from(size).unwrap_or(usize::MAX).min(budget)
+    pub(crate) fn charged(&self, size: u64) -> usize {
+        usize::try_from(size)
+            .unwrap_or(usize::MAX)
+            .min(self.budget())
     }
 
     /// Takes `count`, or `None` when that did not come free before `deadline`. Waiting calls are served in order.
-    pub(super) async fn take(
+    pub(crate) async fn take(
         &self,
         count: usize,
         deadline: Instant,
@@ -47,13 +48,23 @@ impl Room {
             .ok()
     }
 
+    /// The budget.
+    pub(crate) fn budget(&self) -> usize {
+        self.budget.load(Ordering::Relaxed)
+    }
+
+    /// What is free of it.
+    pub(crate) fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+
     /// Gives back what was taken and forgotten.
-    pub(super) fn give_back(&self, count: usize) {
+    pub(crate) fn give_back(&self, count: usize) {
         self.free.add_permits(count - self.pay(count));
     }
 
     /// Changes the budget. Only one call at a time.
-    pub(super) fn resize(&self, budget: usize) {
+    pub(crate) fn resize(&self, budget: usize) {
         let before = self.budget.swap(budget, Ordering::Relaxed);
         if budget >= before {
             self.give_back(budget - before);

@@ -47,6 +47,9 @@ async fn conforms() {
 
 #[test]
 fn settings_follow_flume() {
+    let budget = |config: &MemoryChannelConfig| {
+        slot_budget(config.byte_capacity, config.buffer_percentage, SLOT_BYTES)
+    };
     let read = |pairs: &[(&str, &str)]| {
         let mut report = Report::new();
         let section = Section::of("a1.channels.c1", pairs.iter().copied());
@@ -56,14 +59,14 @@ fn settings_follow_flume() {
     let (config, report) = read(&[("capacity", "-5"), ("byteCapacity", "800000")]);
     let config = config.expect("valid");
     assert_eq!(config.capacity.0, 100, "{report:?}");
-    assert_eq!(slot_budget(&config), Some(6400));
+    assert_eq!(budget(&config), Some(6400));
     assert!(read(&[("capacity", "50")]).0.is_none(), "100 > 50");
     assert!(read(&[("byteCapacityBufferPercentage", "101")]).0.is_none());
     let (config, _) = read(&[
         ("byteCapacity", "99"),
         ("byteCapacityBufferPercentage", "0"),
     ]);
-    assert_eq!(slot_budget(&config.expect("valid")), None, "under a slot");
+    assert_eq!(budget(&config.expect("valid")), None, "under a slot");
     assert!(default_byte_capacity() > 1 << 20);
 }
 
@@ -278,7 +281,7 @@ fn headers_do_not_count_as_body_bytes() {
         headers: Headers::single("a", &"v".repeat(1000)),
         body: vec![1u8; 100].into(),
     };
-    let (slots, bytes) = measure(&Batch::from_events([event]));
+    let (slots, bytes) = measure(&Batch::from_events([event]), SLOT_BYTES);
     assert_eq!(slots, 1);
     assert!(bytes > 1100);
 }

@@ -16,8 +16,8 @@ pub use problem::{Problem, Report, Severity};
 pub use reader::{Reader, nearest};
 pub use section::{Entry, Section, Span};
 pub use value::{
-    BadValue, ByteSize, Choice, CommaList, Count, LenientCount, Millis, Names, Port, Prefixed,
-    Seconds, Secret, Setting, choice_kind, parse_choice,
+    BadValue, ByteSize, Choice, CommaList, Count, LenientAmount, LenientCount, Millis, Names, Port,
+    Prefixed, Seconds, Secret, Setting, choice_kind, parse_choice,
 };
 
 /// One key of a component, as the reference shows it.

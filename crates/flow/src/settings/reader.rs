@@ -98,6 +98,23 @@ impl<'a> Reader<'a> {
         config
     }
 
+    /// Reads the settings of a part whose keys stand among the component's own, as if those in `instead` had these
+    /// values. `None` after an error.
+    pub fn among<S: Settings>(&mut self, instead: &[(&str, &str)]) -> Option<S> {
+        let mut section = self.section.clone();
+        for (key, value) in instead {
+            section
+                .entries
+                .insert((*key).to_owned(), Entry::new(*value));
+        }
+        let mut reader = Reader::new(&section, self.report);
+        let config = S::read(&mut reader);
+        let (asked, failed) = (reader.asked, reader.failed);
+        self.asked.extend(asked);
+        self.failed |= failed || config.is_none();
+        config
+    }
+
     /// Reports an error at a key; the read fails.
     pub fn error(&mut self, key: &str, message: impl Into<String>, allowed: Option<String>) {
         self.failed = true;

@@ -250,31 +250,61 @@ impl Setting for LenientCount {
     }
 
     fn read(reader: &mut Reader<'_>, field: &Field, default: Option<Self>) -> Option<Self> {
-        let parsed = reader
-            .entry(field)
-            .map(|entry| Self::parse(entry.value.trim()));
-        match (parsed, default) {
-            (Some(Ok(value)), _) => Some(value),
-            (Some(Err(bad)), None) => {
-                reader.error(field.key, bad.message, Some(bad.allowed));
-                None
-            }
-            (Some(Err(bad)), Some(default)) => {
-                reader.warning(
-                    field.key,
-                    format!(
-                        "{}; the default {} is used, as in Flume",
-                        bad.message, default.0
-                    ),
-                );
-                Some(default)
-            }
-            (None, None) => {
-                reader.missing(field);
-                None
-            }
-            (None, default) => default,
+        read_leniently(reader, field, default)
+    }
+}
+
+/// A whole number, 0 too, for which Flume takes the default when it is negative or no number; we do the same and warn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LenientAmount(pub usize);
+
+impl Setting for LenientAmount {
+    fn parse(text: &str) -> Result<Self, BadValue> {
+        let number = text.strip_prefix('+').unwrap_or(text).parse();
+        number
+            .map(Self)
+            .map_err(|_| BadValue::new("not a whole number, 0 or more", Self::kind()))
+    }
+
+    fn kind() -> String {
+        "whole number, 0 or more".to_owned()
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.0.to_string())
+    }
+
+    fn read(reader: &mut Reader<'_>, field: &Field, default: Option<Self>) -> Option<Self> {
+        read_leniently(reader, field, default)
+    }
+}
+
+/// Reads a field whose default stands in for a bad value, with a warning.
+fn read_leniently<T: Setting>(
+    reader: &mut Reader<'_>,
+    field: &Field,
+    default: Option<T>,
+) -> Option<T> {
+    let parsed = reader
+        .entry(field)
+        .map(|entry| T::parse(entry.value.trim()));
+    match (parsed, default) {
+        (Some(Ok(value)), _) => Some(value),
+        (Some(Err(bad)), None) => {
+            reader.error(field.key, bad.message, Some(bad.allowed));
+            None
         }
+        (Some(Err(bad)), Some(default)) => {
+            let shown = default.show().unwrap_or_default();
+            let message = format!("{}; the default {shown} is used, as in Flume", bad.message);
+            reader.warning(field.key, message);
+            Some(default)
+        }
+        (None, None) => {
+            reader.missing(field);
+            None
+        }
+        (None, default) => default,
     }
 }
 
