@@ -5,6 +5,8 @@
 
 mod check;
 mod commands;
+mod damage;
+mod explain;
 mod health;
 mod log;
 mod metrics;

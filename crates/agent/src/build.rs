@@ -123,11 +123,11 @@ impl Agent {
         &self.name
     }
 
-    /// The channels, for whoever shows their gauges.
-    pub fn channels(&self) -> Vec<Arc<dyn Channel>> {
+    /// The channels by full name, for whoever shows their gauges and warnings.
+    pub fn channels(&self) -> Vec<(String, Arc<dyn Channel>)> {
         self.channels
             .iter()
-            .map(|part| Arc::clone(&part.channel))
+            .map(|part| (part.name.clone(), Arc::clone(&part.channel)))
             .collect()
     }
 }

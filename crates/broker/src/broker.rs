@@ -135,6 +135,7 @@ impl Broker {
             topics: Arc::new(topics),
             groups: Arc::clone(&groups),
             producer_ids: Arc::new(ProducerIds::open(log.clone())),
+            damage_met: Arc::default(),
             metrics: Arc::new(BrokerMetrics::default()),
             shutdown,
             clock,

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrokerConfig;
+use crate::damage_met::DamageMet;
 use crate::groups::GroupCoordinator;
 use crate::metrics::BrokerMetrics;
 use crate::producer_ids::ProducerIds;
@@ -29,6 +30,8 @@ pub struct HandlerContext {
     pub groups: Arc<GroupCoordinator>,
     /// Producer ids, handed out from journaled blocks.
     pub(crate) producer_ids: Arc<ProducerIds>,
+    /// Damaged batches that fetches have met.
+    pub(crate) damage_met: Arc<DamageMet>,
     /// Counters for the console.
     pub metrics: Arc<BrokerMetrics>,
     /// Cancelled when the broker stops: long waits end early and answer.

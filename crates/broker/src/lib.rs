@@ -12,6 +12,7 @@ pub mod broker;
 pub mod config;
 pub(crate) mod connection;
 pub mod context;
+mod damage_met;
 pub(crate) mod dispatch;
 pub mod errors;
 pub mod groups;

@@ -1,6 +1,8 @@
 //! The channels: memory, file, spillable, kafka.
 
+use flafka_flow::counters::{Counters, Metric};
 use flafka_flow::registry::ChannelEntry;
+use flafka_log_store::LogCounts;
 
 pub mod file;
 pub mod kafka;
@@ -14,6 +16,18 @@ pub const CHANNELS: &[ChannelEntry] = &[
     ChannelEntry::of::<spillable::SpillableFactory>(),
     ChannelEntry::of::<kafka::KafkaChannelFactory>(),
 ];
+
+/// Shows what a log has met in counters that have the set [`flafka_flow::counters::sets::LOG`].
+pub fn count_troubles(counters: &Counters, counts: LogCounts) {
+    for (metric, count) in [
+        (Metric::LogMendedCount, counts.mended),
+        (Metric::LogDamageCount, counts.damages),
+        (Metric::LogDamagedByteCount, counts.damaged_bytes),
+        (Metric::LogLostOffsetCount, counts.skipped_offsets),
+    ] {
+        counters.set(metric, i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
 
 #[cfg(test)]
 mod tests;

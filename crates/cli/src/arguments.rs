@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// List every mistake of a flume.conf, with its line and what to do
     #[command(long_about = CHECK)]
     Check(CheckOptions),
+    /// Say what each channel and the embedded log promise: what a kill or a power cut loses, and what fits
+    #[command(long_about = EXPLAIN)]
+    Explain(ExplainOptions),
     /// Create, list, describe and delete topics
     Topic(TopicOptions),
     /// Write lines of the standard input, or of a file, to a topic
@@ -69,6 +72,11 @@ const BROKER: &str = "Run the embedded log: topics that every Kafka client reads
 const CHECK: &str = "List every mistake of a flume.conf, with its line and what to do.\n\n\
     Reads the files and the environment, nothing else. Exit code 0: no error (warnings are shown), \
     2: errors.";
+
+const EXPLAIN: &str = "Say what each channel of a flume.conf, and the embedded log, promise.\n\n\
+    For each: its durability, what an acknowledgement means, what of the acknowledged a SIGKILL and a power cut lose, \
+    what may come twice, the capacity in events and bytes, and the directories. Reads configurations only. Without a \
+    flume.conf, or with --broker-config or --override, the embedded log is explained.";
 
 /// Where a configuration comes from; shared by agent, up and check.
 #[derive(Debug, Clone, Default, Args)]
@@ -207,6 +215,25 @@ pub(crate) struct CheckOptions {
     #[arg(short = 'n', long = "name", value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Print the problems as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `flafka explain`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ExplainOptions {
+    #[command(flatten)]
+    pub(crate) configuration: ConfigurationOptions,
+    /// Only this agent of the file; all without this option
+    #[arg(short = 'n', long = "name", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// server.properties of the embedded log
+    #[arg(long = "broker-config", value_name = "FILE")]
+    pub(crate) broker_file: Option<PathBuf>,
+    /// A key of server.properties, over the file; repeatable
+    #[arg(long = "override", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

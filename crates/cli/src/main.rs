@@ -32,6 +32,7 @@ fn run(command: Command) -> Outcome {
         Command::Up(options) => commands::up::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Check(options) => commands::check::run(options),
+        Command::Explain(options) => commands::explain::run(options),
         Command::Topic(options) => commands::topic::run(options),
         Command::Produce(options) => commands::produce::run(options),
         Command::Consume(options) => commands::consume::run(options),

@@ -2,7 +2,7 @@
 //! the Prometheus text format 0.0.4.
 //!
 //! Names are `flafka_<snake case of Flume's name>` with the unit's ending (`_total`,
-//! `_milliseconds_total`), labels `component` (source, channel, sink) and `name`.
+//! `_milliseconds_total`), labels `component` (source, channel, sink, broker) and `name`.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -67,6 +67,7 @@ fn word(kind: ComponentKind) -> &'static str {
         ComponentKind::Source => "source",
         ComponentKind::Channel => "channel",
         ComponentKind::Sink => "sink",
+        ComponentKind::Broker => "broker",
     }
 }
 

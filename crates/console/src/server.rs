@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use flafka_flow::counters::CountersRegistry;
+use flafka_flow::counters::Counters;
 use serde_json::json;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -35,12 +35,14 @@ pub struct ComponentHealth {
     pub state: &'static str,
     /// The error of a failed one.
     pub error: Option<String>,
+    /// What is not as it should be although it works, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Where the endpoints get what they show; called at each request.
 pub trait View: Send + Sync + 'static {
-    /// The counters; refreshes gauges first.
-    fn counters(&self) -> CountersRegistry;
+    /// The counters of every component; refreshes gauges first.
+    fn counters(&self) -> Vec<Arc<Counters>>;
 
     /// The state of every component.
     fn health(&self) -> Vec<ComponentHealth>;
@@ -100,10 +102,10 @@ async fn answer(State(view): State<Arc<dyn View>>, request: Request) -> Response
         "" => page(),
         "/metrics" => typed(
             "application/json;charset=utf-8",
-            flume_json(&view.counters().all()),
+            flume_json(&view.counters()),
         ),
         "/metrics/prometheus" => {
-            let body = prometheus(&view.counters().all(), &view.extras());
+            let body = prometheus(&view.counters(), &view.extras());
             typed("text/plain; version=0.0.4; charset=utf-8", body)
         }
         "/health" => health(view.as_ref()),
@@ -141,10 +143,13 @@ fn health(view: &dyn View) -> Response {
     let shown: serde_json::Map<_, _> = components
         .into_iter()
         .map(|component| {
-            let state = match component.error {
-                Some(error) => json!({ "state": component.state, "error": error }),
-                None => json!({ "state": component.state }),
-            };
+            let mut state = json!({ "state": component.state });
+            if let Some(error) = component.error {
+                state["error"] = error.into();
+            }
+            if !component.warnings.is_empty() {
+                state["warnings"] = component.warnings.into();
+            }
             (component.name, state)
         })
         .collect();
@@ -175,7 +180,7 @@ fn ready(view: &dyn View) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use flafka_flow::counters::{ComponentKind, Counters, sets};
+    use flafka_flow::counters::{ComponentKind, sets};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -183,15 +188,9 @@ mod tests {
     struct Failing;
 
     impl View for Failing {
-        fn counters(&self) -> CountersRegistry {
-            let registry = CountersRegistry::default();
-            registry.register(Counters::new(
-                ComponentKind::Channel,
-                "c1",
-                sets::CHANNEL,
-                true,
-            ));
-            registry
+        fn counters(&self) -> Vec<Arc<Counters>> {
+            let counters = Counters::new(ComponentKind::Channel, "c1", sets::CHANNEL, true);
+            vec![Arc::new(counters)]
         }
 
         fn health(&self) -> Vec<ComponentHealth> {
@@ -199,6 +198,7 @@ mod tests {
                 name: "a1.sources.r1".to_owned(),
                 state: "failed",
                 error: Some("bind 0.0.0.0:80: permission denied".to_owned()),
+                warnings: vec!["damaged data: somewhere".to_owned()],
             }]
         }
 
@@ -240,6 +240,11 @@ mod tests {
             ("GET", "/metrics/prometheus", "flafka_channel_size{"),
             ("GET", "/health", "503 Service Unavailable"),
             ("GET", "/health", "permission denied"),
+            (
+                "GET",
+                "/health",
+                "\"warnings\":[\"damaged data: somewhere\"]",
+            ),
             ("GET", "/ready", "{\"ready\":false}"),
             ("GET", "/", "<a href=\"/metrics\">"),
             ("GET", "/nothing", "404 Not Found"),

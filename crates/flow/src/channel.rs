@@ -217,6 +217,12 @@ pub trait Channel: Send + Sync {
     /// Refreshes the gauges (`ChannelSize` and such) before the counters are shown.
     fn refresh(&self) {}
 
+    /// What is not as it should be although the channel works, a sentence each, such as damaged data that it skips:
+    /// for `/health`. Bounded.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Why the channel has to be stopped and started again before it works, if it has to. Its
     /// agent asks about once a second, and does so.
     fn fault(&self) -> Option<String> {

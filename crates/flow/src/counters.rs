@@ -18,6 +18,8 @@ pub enum ComponentKind {
     Channel,
     /// A sink.
     Sink,
+    /// The embedded log; Flume has none.
+    Broker,
 }
 
 impl ComponentKind {
@@ -27,6 +29,7 @@ impl ComponentKind {
             ComponentKind::Source => "SOURCE",
             ComponentKind::Channel => "CHANNEL",
             ComponentKind::Sink => "SINK",
+            ComponentKind::Broker => "BROKER",
         }
     }
 }
@@ -129,6 +132,14 @@ metrics! {
     CheckpointWriteErrorCount Count,
     /// Backup checkpoints that could not be written.
     CheckpointBackupWriteErrorCount Count,
+    /// Files of the log that failed and were replaced by a fresh one.
+    LogMendedCount Count,
+    /// Damaged places that were found in the log.
+    LogDamageCount Count,
+    /// Bytes of the log that were damaged.
+    LogDamagedByteCount Count,
+    /// Offsets of the log that were lost with damaged bytes.
+    LogLostOffsetCount Count,
     /// Connections or files opened.
     ConnectionCreatedCount Count,
     /// Connections or files closed.
@@ -190,7 +201,20 @@ pub mod sets {
         EventTakeAttemptCount,
         EventTakeSuccessCount,
     ];
-    /// The file channel.
+    /// The spillable channel: Flume's, and what the log of its overflow has met.
+    pub const SPILLABLE_CHANNEL: &[Metric] = &[
+        ChannelSize,
+        ChannelCapacity,
+        EventPutAttemptCount,
+        EventPutSuccessCount,
+        EventTakeAttemptCount,
+        EventTakeSuccessCount,
+        LogMendedCount,
+        LogDamageCount,
+        LogDamagedByteCount,
+        LogLostOffsetCount,
+    ];
+    /// The file channel: Flume's, and what its log has met.
     pub const FILE_CHANNEL: &[Metric] = &[
         ChannelSize,
         ChannelCapacity,
@@ -205,6 +229,17 @@ pub mod sets {
         EventTakeErrorCount,
         CheckpointWriteErrorCount,
         CheckpointBackupWriteErrorCount,
+        LogMendedCount,
+        LogDamageCount,
+        LogDamagedByteCount,
+        LogLostOffsetCount,
+    ];
+    /// The embedded log; the file channel shows the same beside Flume's.
+    pub const LOG: &[Metric] = &[
+        LogMendedCount,
+        LogDamageCount,
+        LogDamagedByteCount,
+        LogLostOffsetCount,
     ];
     /// The kafka channel.
     pub const KAFKA_CHANNEL: &[Metric] = &[

@@ -16,6 +16,7 @@ pub mod counters;
 pub mod event;
 pub mod interceptor;
 pub mod lifecycle;
+pub mod promise;
 pub mod registry;
 pub mod selector;
 pub mod settings;
@@ -28,3 +29,4 @@ pub mod conformance;
 
 pub use batch::{Batch, BatchBuilder};
 pub use event::{Event, EventRef, Headers, HeadersBuilder};
+pub use promise::Promise;

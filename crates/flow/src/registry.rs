@@ -5,7 +5,7 @@
 //! resolution of `type` (aliases in any case, Flume's class names), the checks, the build and
 //! the generated reference.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::counters::{ComponentKind, Counters, CountersRegistry, Metric};
 use crate::interceptor::Interceptor;
 use crate::lifecycle::Lifecycle;
+use crate::promise::Promise;
 use crate::selector::ChannelSelector;
 use crate::settings::{Field, Report, Section, Settings};
 use crate::sink::Sink;
@@ -150,6 +151,9 @@ pub trait ChannelFactory: 'static {
     fn transaction_capacity(_config: &Self::Config) -> Option<usize> {
         None
     }
+
+    /// What a channel of these settings promises; `home` is where Flume's default paths begin. Touches no files.
+    fn promise(config: &Self::Config, home: &Path) -> Promise;
 }
 
 /// Makes sinks of one type.
@@ -292,6 +296,9 @@ entry! {
         /// Builds from settings that were checked.
         build: fn(&Section, &BuildContext) -> Result<Arc<dyn Channel>, BuildError> =
             |section, context| F::build(read_checked(section, context)?, context);
+        /// What it promises; `None` when the settings are not valid.
+        promise: fn(&Section, &Path) -> Option<Promise> =
+            |section, home| F::Config::from_section(section, &mut Report::new()).map(|config| F::promise(&config, home));
     }
 }
 

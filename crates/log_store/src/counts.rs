@@ -1,8 +1,16 @@
-//! Counters of what went wrong and was dealt with.
+//! Counters of what went wrong and was dealt with, and the places of it.
+//!
+//! Invariant: a damaged place that is still among the newest is counted once, however often it is met.
 
+use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::damage::Damage;
+
+/// Damaged places that are kept by name; older ones are only counted.
+const KEPT_DAMAGES: usize = 16;
 
 /// What went wrong and was dealt with since the start.
 #[derive(Debug, Default)]
@@ -11,6 +19,7 @@ pub(crate) struct Counts {
     damages: AtomicU64,
     damaged_bytes: AtomicU64,
     skipped_offsets: AtomicU64,
+    newest: Mutex<VecDeque<Damage>>,
 }
 
 impl Counts {
@@ -24,16 +33,37 @@ impl Counts {
         }
     }
 
+    pub(crate) fn troubles(&self) -> Troubles {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        Troubles {
+            counts: self.read(),
+            damages: newest.iter().cloned().collect(),
+        }
+    }
+
     pub(crate) fn add_mended(&self) {
         self.mended.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn add_damage(&self, damage: &Damage) {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not the first offset: that is the one that was asked for.
+        let is_same = |known: &Damage| {
+            (&known.path, known.position, known.next)
+                == (&damage.path, damage.position, damage.next)
+        };
+        if newest.iter().any(is_same) {
+            return;
+        }
+        if newest.len() == KEPT_DAMAGES {
+            newest.pop_front();
+        }
+        newest.push_back(damage.clone());
         self.damages.fetch_add(1, Ordering::Relaxed);
         self.damaged_bytes
             .fetch_add(damage.bytes, Ordering::Relaxed);
-        let skipped = u64::try_from(damage.next.0 - damage.first.0).unwrap_or(0);
-        self.skipped_offsets.fetch_add(skipped, Ordering::Relaxed);
+        self.skipped_offsets
+            .fetch_add(damage.lost_offsets(), Ordering::Relaxed);
     }
 }
 
@@ -48,4 +78,99 @@ pub struct LogCounts {
     pub damaged_bytes: u64,
     /// Offsets that were lost with them.
     pub skipped_offsets: u64,
+}
+
+impl AddAssign for LogCounts {
+    fn add_assign(&mut self, other: LogCounts) {
+        self.mended += other.mended;
+        self.damages += other.damages;
+        self.damaged_bytes += other.damaged_bytes;
+        self.skipped_offsets += other.skipped_offsets;
+    }
+}
+
+/// The counts with the newest damaged places that they speak of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// How much there was.
+    pub counts: LogCounts,
+    /// Oldest first, at most 16.
+    pub damages: Vec<Damage>,
+}
+
+impl Troubles {
+    /// One sentence for each, for `/health`; none when all was well.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let mended = self.counts.mended;
+        if mended > 0 {
+            sentences.push(format!(
+                "files failed {mended} times and were replaced, nothing is lost by that: look after the disk"
+            ));
+        }
+        let older = self
+            .counts
+            .damages
+            .saturating_sub(self.damages.len() as u64);
+        if older > 0 {
+            sentences.push(format!(
+                "{older} damaged places were found before the ones named here"
+            ));
+        }
+        let named = self.damages.iter();
+        sentences.extend(named.map(|damage| format!("damaged data: {damage}")));
+        sentences
+    }
+}
+
+impl AddAssign for Troubles {
+    fn add_assign(&mut self, other: Troubles) {
+        self.counts += other.counts;
+        self.damages.extend(other.damages);
+        let surplus = self.damages.len().saturating_sub(KEPT_DAMAGES);
+        self.damages.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{Offset, Position};
+
+    #[test]
+    fn a_place_is_counted_once_and_the_newest_are_kept() {
+        let counts = Counts::default();
+        let damage = |position| Damage {
+            path: "log/channel.1/00.log".into(),
+            position: Position(position),
+            bytes: 10,
+            first: Offset(5),
+            next: Offset(8),
+            what: "bad checksum".to_owned(),
+            kept: None,
+        };
+        for position in [0, 100, 100, 0] {
+            counts.add_damage(&damage(position));
+        }
+        let read = counts.read();
+        assert_eq!(
+            (read.damages, read.damaged_bytes, read.skipped_offsets),
+            (2, 20, 6)
+        );
+        for position in 0..KEPT_DAMAGES as u64 {
+            counts.add_damage(&damage(1000 + position));
+        }
+        counts.add_mended();
+        let mut troubles = counts.troubles();
+        troubles += Troubles::default();
+        assert_eq!(troubles.damages.len(), KEPT_DAMAGES);
+        let sentences = troubles.sentences();
+        assert!(sentences[0].contains("1 times"), "{sentences:?}");
+        assert!(sentences[1].starts_with("2 damaged"), "{sentences:?}");
+        assert_eq!(
+            sentences[2],
+            "damaged data: log/channel.1/00.log at byte 1000: bad checksum; offsets 5 to 7 are lost; 10 bytes are \
+             skipped, not copied"
+        );
+    }
 }

@@ -4,6 +4,7 @@
 //! and everything is counted. A good batch is known by its header, its checksum and offsets that fit in: bytes in front
 //! of it are skipped one by one.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,33 @@ pub struct Damage {
     pub what: String,
     /// The copy of the bytes, if one could be made.
     pub kept: Option<PathBuf>,
+}
+
+impl fmt::Display for Damage {
+    /// One sentence without its full stop.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, what) = (self.path.display(), &self.what);
+        write!(f, "{path} at byte {}: {what}", self.position.0)?;
+        match self.lost_offsets() {
+            0 => {}
+            1 => write!(f, "; offset {} is lost", self.first.0)?,
+            _ => {
+                let last = self.next.0 - 1;
+                write!(f, "; offsets {} to {last} are lost", self.first.0)?;
+            }
+        }
+        match (&self.kept, self.bytes) {
+            (_, 0) => Ok(()),
+            (Some(kept), bytes) => {
+                write!(
+                    f,
+                    "; {bytes} bytes are skipped, copied to {}",
+                    kept.display()
+                )
+            }
+            (None, bytes) => write!(f, "; {bytes} bytes are skipped, not copied"),
+        }
+    }
 }
 
 /// Looks for the first good batch at or behind `from` whose offsets lie in `least..most`, in the first `end` bytes.
@@ -177,15 +205,20 @@ impl Engine {
         };
         if damage.bytes > 0 && is_kept(&*self.fs, &damage.path, damage.position.0) {
             damage.kept = Some(copy_path(&damage.path, damage.position.0));
-            return Ok(Some(damage));
+        } else {
+            damage.keep_and_tell(&*self.fs);
         }
-        damage.keep_and_tell(&*self.fs);
         self.shared.counts.add_damage(&damage);
         Ok(Some(damage))
     }
 }
 
 impl Damage {
+    /// How many offsets are lost; none in a journal.
+    pub fn lost_offsets(&self) -> u64 {
+        u64::try_from(self.next.0.saturating_sub(self.first.0)).unwrap_or(0)
+    }
+
     /// Copies the bytes aside and says so in the log.
     pub(crate) fn keep_and_tell(&mut self, fs: &dyn Fs) {
         match keep(fs, &self.path, self.position.0, self.bytes) {

@@ -67,7 +67,7 @@ mod tests;
 
 pub use self::acks::AckState;
 pub use self::clock::{Clock, ManualClock, SystemClock};
-pub use self::counts::LogCounts;
+pub use self::counts::{LogCounts, Troubles};
 pub use self::damage::Damage;
 pub use self::error::{CommitError, IoFault, OpenError, ReadError};
 pub use self::fs::{File, Fs, Lock, LockError, OpenMode, RealFs};

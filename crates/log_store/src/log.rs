@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::acks::AckState;
 use crate::clock::Clock;
-use crate::counts::{Counts, LogCounts};
+use crate::counts::{Counts, LogCounts, Troubles};
 use crate::damage::Damage;
 use crate::engine::Engine;
 use crate::error::{CommitError, IoFault, OpenError, ReadError};
@@ -307,6 +307,11 @@ impl Log {
     /// What went wrong since the start and was dealt with.
     pub fn counts(&self) -> LogCounts {
         self.inner.shared.counts.read()
+    }
+
+    /// The counts with the newest damaged places: for `/health`.
+    pub fn troubles(&self) -> Troubles {
+        self.inner.shared.counts.troubles()
     }
 
     fn reader<'a>(&'a self, stream: &'a StreamState) -> StreamReader<'a> {

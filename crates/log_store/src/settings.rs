@@ -2,6 +2,7 @@
 //!
 //! Settings are plain values; the config crates translate `server.properties` and `flume.conf` keys into them.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,50 @@ impl Durability {
     /// Whether acknowledgements wait for the disk.
     pub fn is_fsync(self) -> bool {
         self == Durability::Fsync
+    }
+
+    /// When an acknowledgement is given, in words.
+    pub fn acknowledged(self) -> String {
+        match self {
+            Durability::Fsync => {
+                "after an fdatasync that covers the data: it is on the disk".to_owned()
+            }
+            Durability::Interval(interval) => format!(
+                "when the system's page cache has the data, which is synced every {} ms",
+                interval.as_millis()
+            ),
+            Durability::Os => {
+                "when the system's page cache has the data; the system writes it when it likes (Linux: within about 30 s)"
+                    .to_owned()
+            }
+        }
+    }
+
+    /// What a power cut, or a crash of the kernel, takes of the acknowledged, in words. A crash of the process alone takes
+    /// nothing in any mode.
+    pub fn power_cut_loses(self) -> String {
+        match self {
+            Durability::Fsync => "nothing".to_owned(),
+            Durability::Interval(interval) => format!(
+                "what was acknowledged in about the last {} ms, longer when the disk is slow",
+                interval.as_millis()
+            ),
+            Durability::Os => {
+                "whatever the system had not yet written: usually the last 30 s, without any bound"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    /// As it is written in a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Durability::Fsync => f.write_str("fsync"),
+            Durability::Interval(interval) => write!(f, "interval:{}", interval.as_millis()),
+            Durability::Os => f.write_str("os"),
+        }
     }
 }
 

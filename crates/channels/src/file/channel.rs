@@ -1,15 +1,16 @@
 //! The file channel itself: puts are spread over its volumes, takes gather from all of them.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use flafka_flow::Batch;
 use flafka_flow::channel::{Channel, ChannelError, Lease, TakeLimit, error_chain};
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
-use flafka_log_store::{Fs, RealFs};
+use flafka_flow::{Batch, Promise};
+use flafka_log_store::{Fs, LogCounts, RealFs};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tracing::warn;
@@ -21,6 +22,7 @@ use super::lease::{Claim, lease};
 use super::records::order_of;
 use super::take::{Gathered, Source};
 use super::volume::{Open, Volume};
+use crate::count_troubles;
 
 /// A longer `keep-alive` means for ever; clocks cannot be added up without end.
 const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -48,6 +50,10 @@ impl ChannelFactory for FileChannelFactory {
 
     fn transaction_capacity(config: &FileChannelConfig) -> Option<usize> {
         Some(config.transaction_capacity.0)
+    }
+
+    fn promise(config: &FileChannelConfig, home: &Path) -> Promise {
+        config.promise(home)
     }
 }
 
@@ -247,6 +253,20 @@ impl Channel for FileChannel {
 
     fn counters(&self) -> &Arc<Counters> {
         &self.shared.counters
+    }
+
+    fn refresh(&self) {
+        let mut counts = LogCounts::default();
+        for volume in self.shared.volumes().iter() {
+            counts += volume.troubles().counts;
+        }
+        count_troubles(&self.shared.counters, counts);
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let volumes = self.shared.volumes();
+        let of_each = volumes.iter().map(|volume| volume.troubles().sentences());
+        of_each.flatten().collect()
     }
 
     fn fault(&self) -> Option<String> {

@@ -44,11 +44,7 @@ impl Setting for DurabilitySetting {
     }
 
     fn show(&self) -> Option<String> {
-        Some(match self.0 {
-            Durability::Fsync => "fsync".to_owned(),
-            Durability::Interval(interval) => format!("interval:{}", interval.as_millis()),
-            Durability::Os => "os".to_owned(),
-        })
+        Some(self.0.to_string())
     }
 }
 

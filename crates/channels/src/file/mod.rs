@@ -24,6 +24,7 @@ pub mod import;
 mod import_state;
 mod lease;
 mod open;
+mod promise;
 mod records;
 mod runs;
 mod siblings;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use flafka_flow::Batch;
 use flafka_flow::channel::ChannelError;
 use flafka_flow::counters::Metric;
-use flafka_log_store::{AppendStamp, CommitError, IoFault, Log, Op, OpOutcome, StreamId};
+use flafka_log_store::{AppendStamp, CommitError, IoFault, Log, Op, OpOutcome, StreamId, Troubles};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -47,6 +47,8 @@ pub(super) struct Volume {
     failed: AtomicBool,
     paused_until: Mutex<Option<Instant>>,
     runs: Mutex<Runs>,
+    /// Of the logs that were open before this one.
+    before: Mutex<Troubles>,
     cache_bytes: u64,
     pub(super) accounted: AtomicUsize,
     /// Its part of `ChannelSize`.
@@ -73,6 +75,7 @@ impl Volume {
             failed: AtomicBool::new(false),
             paused_until: Mutex::default(),
             runs: Mutex::new(Runs::new(cache_bytes)),
+            before: Mutex::default(),
             cache_bytes,
             accounted: AtomicUsize::new(0),
             stored: AtomicUsize::new(0),
@@ -163,12 +166,25 @@ impl Volume {
             let mut runs = self.runs();
             self.closed.fetch_add(1, Ordering::SeqCst);
             *runs = Runs::new(self.cache_bytes);
-            open.take()
+            let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+            open.take().inspect(|open| *before += open.log.troubles())
         };
         match open {
             Some(open) => open.log.close().await,
             None => Ok(()),
         }
+    }
+
+    /// What went wrong in its logs since the channel was made.
+    pub(super) fn troubles(&self) -> Troubles {
+        // The lock order of `close`.
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut troubles = before.clone();
+        if let Some(open) = &*open {
+            troubles += open.log.troubles();
+        }
+        troubles
     }
 
     /// Puts a batch into this directory. Its room is taken already.

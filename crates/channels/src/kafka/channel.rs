@@ -2,18 +2,19 @@
 //! The file is longer than 500 lines because putting, taking and settling share one lock and are read together.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use flafka_avro_wire::flume_event;
-use flafka_flow::Batch;
 use flafka_flow::channel::{
     Channel, ChannelError, Lease, OriginRun, Settle, TakeLimit, error_chain,
 };
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::event::EventRef;
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
+use flafka_flow::{Batch, Promise};
 use flafka_kafka_client::{
     BatchConsumer, BatchProducer, ConsumerError, OutRecord, Role, Subscription, client_config,
     idempotence_fits,
@@ -103,6 +104,10 @@ impl ChannelFactory for KafkaChannelFactory {
             shared: Mutex::default(),
             this: this.clone(),
         }))
+    }
+
+    fn promise(config: &KafkaChannelConfig, _home: &Path) -> Promise {
+        config.promise()
     }
 }
 

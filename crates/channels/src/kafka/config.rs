@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flafka_flow::Promise;
 use flafka_flow::settings;
 use flafka_flow::settings::{Millis, Prefixed, Reader};
 use flafka_kafka_client::{Role, check_properties};
@@ -48,4 +49,43 @@ settings! {
             reader.warning("kafka.producer.acks", "a put is then not as durable as the topic: events can be lost");
         }
     })
+}
+
+impl KafkaChannelConfig {
+    /// What the channel promises, for `flafka explain`: what the topic's brokers do is theirs.
+    pub(super) fn promise(&self) -> Promise {
+        let acks = self.producer.get("acks").unwrap_or("all");
+        let (topic, servers) = (&self.topic, &self.bootstrap_servers);
+        let (acknowledged, power_cut_loses) = match acks {
+            "all" | "-1" => (
+                format!("when {servers} have answered the produce with acks=all"),
+                "what the brokers lose: nothing with the embedded log's default (fsync); Apache Kafka acknowledges from \
+                 the page caches of its in-sync replicas"
+                    .to_owned(),
+            ),
+            "0" => (
+                "when the events are sent; nobody says that they arrived".to_owned(),
+                "whatever was on its way or not written".to_owned(),
+            ),
+            _ => (
+                "when the partition's leader has answered".to_owned(),
+                "what only that leader had, if it is the one that fails".to_owned(),
+            ),
+        };
+        Promise {
+            durability: format!("that of topic {topic} (kafka.producer.acks = {acks})"),
+            acknowledged,
+            kill_loses: match acks {
+                "0" => "what was not yet sent".to_owned(),
+                _ => "nothing: the events are with the brokers".to_owned(),
+            },
+            power_cut_loses,
+            repeats: "what sinks had delivered since the last commit of offsets".to_owned(),
+            capacity_events: None,
+            capacity_bytes: None,
+            when_full: "the topic's retention is the only limit: what is older or more than that goes, delivered or not"
+                .to_owned(),
+            directories: Vec::new(),
+        }
+    }
 }

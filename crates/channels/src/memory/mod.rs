@@ -22,17 +22,18 @@ pub(crate) mod config;
 pub(crate) mod queue;
 pub(crate) mod room;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 pub use config::MemoryChannelConfig;
-use flafka_flow::Batch;
 use flafka_flow::channel::{Channel, ChannelError, Contents, Lease, Settle, TakeLimit};
 use flafka_flow::clock::Clock;
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
+use flafka_flow::{Batch, Promise};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -65,6 +66,26 @@ impl ChannelFactory for MemoryChannelFactory {
 
     fn transaction_capacity(config: &MemoryChannelConfig) -> Option<usize> {
         Some(config.transaction_capacity.0)
+    }
+
+    fn promise(config: &MemoryChannelConfig, _home: &Path) -> Promise {
+        let budget = slot_budget(config.byte_capacity, config.buffer_percentage, SLOT_BYTES);
+        let everything = "every event that no sink has delivered, up to the capacity";
+        Promise {
+            durability: "none (type memory)".to_owned(),
+            acknowledged: "when the events are in this process's memory".to_owned(),
+            kill_loses: everything.to_owned(),
+            power_cut_loses: everything.to_owned(),
+            repeats: "nothing of this channel; an ordered stop delivers what it holds first"
+                .to_owned(),
+            capacity_events: Some(config.capacity.0 as u64),
+            capacity_bytes: budget.map(|slots| slots as u64 * SLOT_BYTES),
+            when_full: format!(
+                "a put waits {} s for room, then fails and its source tries again",
+                config.keep_alive.0.as_secs()
+            ),
+            directories: Vec::new(),
+        }
     }
 }
 

@@ -1,15 +1,16 @@
 //! The channel: where a put goes, where a take comes from.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use flafka_flow::Batch;
 use flafka_flow::channel::{Channel, ChannelError, Contents, Lease, TakeLimit};
 use flafka_flow::clock::Clock;
 use flafka_flow::counters::{ComponentKind, Counters, CountersRegistry, Metric, sets};
 use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
+use flafka_flow::{Batch, Promise};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
@@ -43,6 +44,10 @@ impl ChannelFactory for SpillableFactory {
 
     fn transaction_capacity(config: &SpillableConfig) -> Option<usize> {
         Some(config.transaction_capacity())
+    }
+
+    fn promise(config: &SpillableConfig, home: &Path) -> Promise {
+        config.promise(home)
     }
 }
 
@@ -101,7 +106,7 @@ impl SpillableChannel {
         timeout: Duration,
     ) -> Self {
         let own = &config.own;
-        let counters = context.counters(ComponentKind::Channel, sets::CHANNEL, true);
+        let counters = context.counters(ComponentKind::Channel, sets::SPILLABLE_CHANNEL, true);
         let capacity = own.memory_capacity.0 + own.overflow_capacity.0;
         counters.set(Metric::ChannelCapacity, capacity as i64);
         let slot_bytes = own.avg_event_size.0 as u64;
@@ -294,6 +299,17 @@ impl Channel for SpillableChannel {
     fn refresh(&self) {
         let held = self.held.in_memory.load(Ordering::Relaxed) + self.on_disk();
         self.counters.set(Metric::ChannelSize, held as i64);
+        if let Some(overflow) = &self.overflow {
+            overflow.refresh();
+            for metric in sets::LOG {
+                self.counters.set(*metric, overflow.counters().get(*metric));
+            }
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let overflow = self.overflow.as_ref();
+        overflow.map_or_else(Vec::new, |overflow| overflow.warnings())
     }
 
     fn fault(&self) -> Option<String> {

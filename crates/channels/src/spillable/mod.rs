@@ -14,6 +14,7 @@ mod config;
 mod lease;
 mod line;
 mod overflow;
+mod promise;
 
 pub use channel::{SpillableChannel, SpillableFactory};
 pub use config::{SpillableConfig, SpillableKeys};

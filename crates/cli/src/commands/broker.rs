@@ -24,7 +24,7 @@ pub(crate) fn run(options: BrokerOptions) -> Outcome {
         let stop = stop_on_signals()?;
         let broker = start(config).await?;
         let shown = Shown::default();
-        shown.broker(broker.metrics());
+        shown.broker(&broker);
         if let Some(address) = options.monitoring {
             serve(
                 Console::bind(address).await.context("serve /metrics")?,

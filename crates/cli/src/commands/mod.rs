@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod broker;
 pub(crate) mod check;
 pub(crate) mod consume;
+pub(crate) mod explain;
 pub(crate) mod kafka;
 pub(crate) mod log;
 pub(crate) mod pages;

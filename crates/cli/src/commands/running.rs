@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use flafka_agent::{Agent, AgentOptions, ComponentState, Deadlines, HealthBoard, KeptChannels};
-use flafka_broker::BrokerMetrics;
+use flafka_broker::{Broker, BrokerMetrics};
+use flafka_channels::count_troubles;
 use flafka_config::topology::AgentConfig;
 use flafka_console::{ComponentHealth, Console, Extra, View};
 use flafka_flow::channel::Channel;
 use flafka_flow::clock::SystemClock;
-use flafka_flow::counters::CountersRegistry;
+use flafka_flow::counters::{ComponentKind, Counters, CountersRegistry, sets};
+use flafka_log_store::Log;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -92,38 +94,74 @@ pub(crate) struct Shown {
     pub(crate) board: HealthBoard,
     /// What channels hold over a reload.
     pub(crate) kept: KeptChannels,
-    channels: Arc<Mutex<Vec<Arc<dyn Channel>>>>,
-    broker: Arc<Mutex<Option<Arc<BrokerMetrics>>>>,
+    channels: Arc<Mutex<NamedChannels>>,
+    broker: Arc<Mutex<Option<ShownBroker>>>,
+}
+
+type NamedChannels = Vec<(String, Arc<dyn Channel>)>;
+
+/// The name of the broker on the health board.
+const BROKER: &str = "broker";
+
+/// What is shown of a broker.
+#[derive(Clone)]
+struct ShownBroker {
+    metrics: Arc<BrokerMetrics>,
+    log: Log,
+    counters: Arc<Counters>,
 }
 
 impl Shown {
-    /// Shows a broker's metrics too.
-    pub(crate) fn broker(&self, metrics: &Arc<BrokerMetrics>) {
-        *self.broker.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(metrics));
-        self.board.set("broker", ComponentState::Running);
+    /// Shows a broker and its log too.
+    pub(crate) fn broker(&self, broker: &Broker) {
+        let counters = Counters::new(ComponentKind::Broker, "log", sets::LOG, true);
+        counters.started(&SystemClock);
+        let shown = ShownBroker {
+            metrics: Arc::clone(broker.metrics()),
+            log: broker.log().clone(),
+            counters: Arc::new(counters),
+        };
+        *self.broker.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        self.board.set(BROKER, ComponentState::Running);
     }
 
-    fn channels(&self, channels: Vec<Arc<dyn Channel>>) {
+    fn shown_broker(&self) -> Option<ShownBroker> {
+        let broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        broker.clone()
+    }
+
+    fn channels(&self) -> NamedChannels {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.clone()
+    }
+
+    fn set_channels(&self, channels: NamedChannels) {
         *self.channels.lock().unwrap_or_else(PoisonError::into_inner) = channels;
     }
 }
 
 impl View for Shown {
-    fn counters(&self) -> CountersRegistry {
-        for channel in self
-            .channels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+    fn counters(&self) -> Vec<Arc<Counters>> {
+        for (_, channel) in self.channels() {
             channel.refresh();
         }
-        self.counters.clone()
+        let mut counters = self.counters.all();
+        if let Some(broker) = self.shown_broker() {
+            count_troubles(&broker.counters, broker.log.counts());
+            counters.push(broker.counters);
+        }
+        counters
     }
 
     fn health(&self) -> Vec<ComponentHealth> {
+        let channels: BTreeMap<_, _> = self.channels().into_iter().collect();
+        let broker = self.shown_broker();
+        let warnings = |name: &str| match (&broker, channels.get(name)) {
+            (_, Some(channel)) => channel.warnings(),
+            (Some(broker), None) if name == BROKER => broker.log.troubles().sentences(),
+            _ => Vec::new(),
+        };
         let shown = |(name, state): (String, ComponentState)| ComponentHealth {
-            name,
             state: state.word(),
             error: match state {
                 ComponentState::Failed { error, attempts } => {
@@ -131,6 +169,8 @@ impl View for Shown {
                 }
                 _ => None,
             },
+            warnings: warnings(&name),
+            name,
         };
         self.board.all().into_iter().map(shown).collect()
     }
@@ -141,13 +181,8 @@ impl View for Shown {
 
     fn extras(&self) -> Vec<Extra> {
         let mut extras = process_metrics();
-        if let Some(broker) = self
-            .broker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-        {
-            extras.extend(broker_metrics(broker));
+        if let Some(broker) = self.shown_broker() {
+            extras.extend(broker_metrics(&broker.metrics));
         }
         extras
     }
@@ -353,7 +388,7 @@ pub(crate) async fn run_agents(
         shown.board.forget_agent(&agent.name);
         built.push(Agent::build(agent, &registry, options.clone())?);
     }
-    shown.channels(built.iter().flat_map(Agent::channels).collect());
+    shown.set_channels(built.iter().flat_map(Agent::channels).collect());
     let mut running = tokio::task::JoinSet::new();
     for agent in built {
         running.spawn(agent.run(stop.clone()));
@@ -361,7 +396,7 @@ pub(crate) async fn run_agents(
     while let Some(ended) = running.join_next().await {
         ended.context("an agent ended with a defect")?;
     }
-    shown.channels(Vec::new());
+    shown.set_channels(Vec::new());
     Ok(())
 }
 

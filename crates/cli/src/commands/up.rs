@@ -31,7 +31,7 @@ pub(crate) fn run(options: UpOptions) -> Outcome {
         let stop = stop_on_signals()?;
         let broker = broker::start(broker_config).await?;
         let shown = Shown::default();
-        shown.broker(broker.metrics());
+        shown.broker(&broker);
         serve_monitoring(&definitions, &shown, &stop).await?;
         let (ran, fault) = {
             let running = run_agents(&agents, &shown, &stop);

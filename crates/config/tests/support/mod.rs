@@ -1,9 +1,11 @@
 //! A small registry for tests: types and keys as the real ones have them, nothing behind.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flafka_config::{Input, LoadOptions, Outcome, check_inputs};
+use flafka_flow::Promise;
 use flafka_flow::channel::Channel;
 use flafka_flow::interceptor::Interceptor;
 use flafka_flow::registry::*;
@@ -184,6 +186,9 @@ macro_rules! channel {
             const NAMES: TypeNames = $names;
             fn build(_: $config, context: &BuildContext) -> Result<Arc<dyn Channel>, BuildError> {
                 Err(context.error(NOT_BUILT, None))
+            }
+            fn promise(_: &$config, _: &Path) -> Promise {
+                Promise::default()
             }
             fn transaction_capacity(config: &$config) -> Option<usize> {
                 let capacity: fn(&$config) -> Option<usize> = $capacity;

@@ -9,7 +9,7 @@ use crate::inspect::ReadOnly;
 use crate::journal::files::{self, FRAMES_AT};
 use crate::journal::frame::{FRAME_HEADER_BYTES, FrameHeader, Record, frame_bytes, verify};
 use crate::op::{Position, Table};
-use crate::settings::{Durability, StreamSettings};
+use crate::settings::StreamSettings;
 use crate::window::Window;
 
 /// Largest checkpoint that is read.
@@ -198,17 +198,6 @@ fn settings_fields(settings: &StreamSettings) -> Vec<(&'static str, FieldValue)>
         ),
         ("acked", FieldValue::Text(settings.acked.to_string())),
     ]
-}
-
-/// As in `flume.conf` and `server.properties`: `fsync`, `interval:<ms>`, `os`.
-impl std::fmt::Display for Durability {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Durability::Fsync => f.write_str("fsync"),
-            Durability::Interval(interval) => write!(f, "interval:{}", interval.as_millis()),
-            Durability::Os => f.write_str("os"),
-        }
-    }
 }
 
 /// What a checkpoint file says of itself.

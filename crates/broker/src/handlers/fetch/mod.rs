@@ -53,6 +53,8 @@ struct Pass {
     topics: Vec<(TopicName, Vec<Found>)>,
     bytes: usize,
     has_error: bool,
+    /// Where a batch is damaged.
+    damaged: Vec<(StreamId, Offset)>,
 }
 
 struct Found {
@@ -84,6 +86,9 @@ pub(crate) async fn respond(
     loop {
         let pass = read_all(context, &wanted, max_bytes);
         let over = Instant::now() >= deadline || request_context.disconnected.is_cancelled();
+        for (stream, offset) in &pass.damaged {
+            name_damage(context, *stream, *offset).await;
+        }
         if pass.bytes >= min_bytes || pass.has_error || over {
             context.metrics.fetched_bytes.add(pass.bytes as u64);
             return wire::encode(version, 0, pass.into_answers());
@@ -139,6 +144,7 @@ fn read_all(context: &HandlerContext, wanted: &[WantedTopic], max_bytes: usize) 
         topics: Vec::with_capacity(wanted.len()),
         bytes: 0,
         has_error: false,
+        damaged: Vec::new(),
     };
     for topic in wanted {
         let mut found = Vec::with_capacity(topic.partitions.len());
@@ -148,10 +154,13 @@ fn read_all(context: &HandlerContext, wanted: &[WantedTopic], max_bytes: usize) 
                 .min(partition.max_bytes);
             let outcome = partition.stream.and_then(|stream| {
                 let first = pass.bytes == 0;
-                context
-                    .log
-                    .read(stream, partition.offset, room, first)
-                    .map_err(|error| read_failed(&topic.name, partition.index, &error))
+                let read = context.log.read(stream, partition.offset, room, first);
+                read.map_err(|error| {
+                    if let ReadError::Corrupt { .. } = error {
+                        pass.damaged.push((stream, partition.offset));
+                    }
+                    read_failed(&topic.name, partition.index, &error)
+                })
             });
             let mut is_recent = false;
             match &outcome {
@@ -183,6 +192,18 @@ fn read_failed(topic: &TopicName, partition: i32, error: &ReadError) -> Response
         }
     }
     error.kafka_code()
+}
+
+/// Has the log name and count a damaged batch, for `/health`: once, not with every fetch that meets it.
+async fn name_damage(context: &HandlerContext, stream: StreamId, offset: Offset) {
+    if !context.damage_met.is_new(stream, offset) {
+        return;
+    }
+    match context.log.set_aside(stream, offset).await {
+        Ok(Some(_)) => {}
+        // It can be read after all, or the log is closed: the next one may ask again.
+        Ok(None) | Err(_) => context.damage_met.forget(stream, offset),
+    }
 }
 
 impl Pass {

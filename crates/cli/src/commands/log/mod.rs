@@ -6,7 +6,7 @@ mod import;
 mod list;
 mod repair;
 mod stats;
-mod text;
+pub(super) mod text;
 mod verify;
 
 use std::path::{Path, PathBuf};

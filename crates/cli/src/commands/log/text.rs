@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// `9.8 GiB`; below 1 KiB plain bytes.
-pub(super) fn bytes(count: u64) -> String {
+pub(in crate::commands) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
         return format!("{count} B");
@@ -16,7 +16,7 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// `1 event`, `2 events`.
-pub(super) fn count(number: u64, noun: &str) -> String {
+pub(in crate::commands) fn count(number: u64, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),
