@@ -190,7 +190,12 @@ fn a_flumes_channel_is_imported_by_the_names_in_its_conf() -> Result<()> {
     let sealed = place.file("sealed.conf", &sealed)?;
     let sealed = sealed.to_str().context("a path that is not text")?;
     let refused = flafka(&["log", "import", "-f", sealed, "--channel", "c"])?;
-    ensure!(refused.stderr.contains("encrypted"), "{}", refused.stderr);
+    ensure!(
+        refused.stderr.contains("encryption keys")
+            && refused.stderr.contains("/nowhere/keys.jceks"),
+        "{}",
+        refused.stderr
+    );
     let wrong = flafka(&["log", "import", "-f", file, "--channel", "d"])?;
     ensure!(wrong.stderr.contains("no channel d"), "{}", wrong.stderr);
     Ok(())

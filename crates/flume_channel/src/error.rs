@@ -4,6 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Why a key cannot be had.
+pub type KeyError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why a channel cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FlumeError {
@@ -54,10 +57,10 @@ pub enum FlumeError {
         /// Its version.
         version: u32,
     },
-    /// The log file is encrypted.
+    /// The log file is encrypted, and no keys are given.
     #[error(
-        "{} is encrypted ({cipher}, key {key:?}); encrypted channels cannot be imported in this version: let Flume \
-         drain the channel",
+        "{} is encrypted ({cipher}, key {key:?}): name the channel in its conf file, whose encryption.* keys say where the \
+         key is (-f flume.conf -n AGENT --channel NAME)",
         path.display()
     )]
     Encrypted {
@@ -65,6 +68,36 @@ pub enum FlumeError {
         path: PathBuf,
         /// Flume's name of the cipher provider.
         cipher: String,
+        /// Alias of the key.
+        key: String,
+    },
+    /// A cipher that Flume does not have.
+    #[error("{} is encrypted with {cipher}; only AESCTRNOPADDING can be read", path.display())]
+    UnknownCipher {
+        /// The log file.
+        path: PathBuf,
+        /// The cipher provider.
+        cipher: String,
+    },
+    /// Its key cannot be had.
+    #[error("{} is encrypted under key {key:?}, which cannot be had", path.display())]
+    Key {
+        /// The log file.
+        path: PathBuf,
+        /// Alias of the key.
+        key: String,
+        /// Why.
+        source: KeyError,
+    },
+    /// The key is another one.
+    #[error(
+        "none of the first records of {} can be decrypted with key {key:?}: it is not the key that Flume wrote the file \
+         with, so another one stands in the keystore under this alias",
+        path.display()
+    )]
+    WrongKey {
+        /// The log file.
+        path: PathBuf,
         /// Alias of the key.
         key: String,
     },

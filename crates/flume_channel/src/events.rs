@@ -13,7 +13,7 @@ use crate::error::{Finding, FlumeError};
 use crate::log_file::Window;
 use crate::merge::Merge;
 use crate::plan::{OnDamage, Plan};
-use crate::record::{HEAD_BYTES, Kind, PREFIX_BYTES, Work, head, put};
+use crate::record::{HEAD_BYTES, Kind, Work, head, put};
 use crate::taken::Tally;
 
 /// Log files that stay open.
@@ -216,8 +216,7 @@ impl Files<'_> {
             None => {
                 let log = self.plan.source.logs.get(&file)?;
                 self.open.truncate(OPEN_FILES - 1);
-                self.open
-                    .insert(0, (file, Window::new(&log.path, log.length)));
+                self.open.insert(0, (file, log.window()));
             }
         }
         self.open.first_mut().map(|(_, window)| window)
@@ -228,8 +227,7 @@ impl Files<'_> {
         let Some(window) = self.window(pointer.file) else {
             return Ok(i64::MIN);
         };
-        let start = u64::from(pointer.offset) + PREFIX_BYTES as u64;
-        let bytes = window.read(start, HEAD_BYTES)?;
+        let bytes = window.plain(u64::from(pointer.offset), HEAD_BYTES)?;
         Ok(head(bytes).map_or(i64::MIN, |head| head.order))
     }
 

@@ -13,11 +13,13 @@
 //!
 //! - [`record`]: one record, drawn byte by byte.
 //! - [`meta`]: the small files: `log-N.meta`, `checkpoint.meta`, `inflightputs`, `inflighttakes`.
+//! - `cipher`: what an encrypted channel's records are decrypted with.
 //! - `log_file`, `merge`: one log file in order; all of them by write order id.
 //! - `checkpoint`, `source`: what is in the directories; `in_use`: whether a Flume runs there.
 //! - `plan`, `events`: the two passes of the replay.
 
 mod checkpoint;
+mod cipher;
 mod error;
 mod events;
 #[doc(hidden)]
@@ -33,11 +35,11 @@ pub mod record;
 mod source;
 mod taken;
 
-pub use self::error::{Finding, FlumeError, Severity};
+pub use self::error::{Finding, FlumeError, KeyError, Severity};
 pub use self::events::{Event, Events};
 pub use self::plan::{Counts, OnDamage, Plan, Progress};
 pub use self::record::Malformed;
-pub use self::source::{Source, directory_print, log_files};
+pub use self::source::{FindKey, Source, directory_print, log_files};
 
 #[cfg(test)]
 mod tests;

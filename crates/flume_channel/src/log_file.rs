@@ -9,7 +9,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::cipher::Cipher;
 use crate::error::{Finding, FlumeError};
 use crate::record::{
     HEAD_BYTES, Head, Kind, LEAST_PAYLOAD_BYTES, Malformed, OPERATION_END, OPERATION_NOOP,
@@ -27,16 +29,22 @@ pub(crate) struct Window {
     pub(crate) length: u64,
     buffer: Vec<u8>,
     buffer_at: u64,
+    cipher: Option<Arc<Cipher>>,
+    /// What was decrypted last.
+    plain: Vec<u8>,
 }
 
 impl Window {
-    pub(crate) fn new(path: &Path, length: u64) -> Window {
+    /// A file whose records are decrypted with `cipher`, if there is one.
+    pub(crate) fn new(path: &Path, length: u64, cipher: Option<Arc<Cipher>>) -> Window {
         Window {
             path: path.to_path_buf(),
             file: None,
             length,
             buffer: Vec::new(),
             buffer_at: 0,
+            cipher,
+            plain: Vec::new(),
         }
     }
 
@@ -48,6 +56,8 @@ impl Window {
             length: bytes.len() as u64,
             buffer: bytes.to_vec(),
             buffer_at: 0,
+            cipher: None,
+            plain: Vec::new(),
         }
     }
 
@@ -55,6 +65,7 @@ impl Window {
     pub(crate) fn park(&mut self) {
         if self.file.take().is_some() {
             self.buffer = Vec::new();
+            self.plain = Vec::new();
         }
     }
 
@@ -99,12 +110,44 @@ impl Window {
         Ok(())
     }
 
+    /// The first `count` bytes of the payload of the record at `position`, decrypted.
+    pub(crate) fn plain(&mut self, position: u64, count: usize) -> Result<&[u8], FlumeError> {
+        let start = position + PREFIX_BYTES as u64;
+        let Some(cipher) = self.cipher.clone() else {
+            return self.read(start, count);
+        };
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        plain.extend_from_slice(self.read(start, count)?);
+        cipher.decrypt(&mut plain);
+        self.plain = plain;
+        Ok(&self.plain)
+    }
+
     /// The payload of the record at `position`, if one can be there.
     pub(crate) fn payload(&mut self, position: u64) -> Result<Option<&[u8]>, FlumeError> {
         let Some(length) = self.record_length(position)? else {
             return Ok(None);
         };
-        self.read(position + PREFIX_BYTES as u64, length).map(Some)
+        self.plain(position, length).map(Some)
+    }
+
+    /// False when several records start the file and none of them comes out of the cipher as one. A single one may be
+    /// torn.
+    pub(crate) fn key_fits(&mut self) -> Result<bool, FlumeError> {
+        const TRIED: usize = 16;
+        let (mut at, mut tried) = (0, 0);
+        while tried < TRIED {
+            let Some(length) = self.record_length(at)? else {
+                break;
+            };
+            if whole(self.plain(at, length)?).is_ok() {
+                return Ok(true);
+            }
+            tried += 1;
+            at += (PREFIX_BYTES + length) as u64;
+        }
+        Ok(tried < 2)
     }
 
     /// Payload length of the record at `position`, if it fits into the file.
@@ -141,9 +184,10 @@ pub(crate) struct LogReader {
 }
 
 impl LogReader {
-    pub(crate) fn new(path: &Path, length: u64, from: u64) -> LogReader {
+    /// Reads what is in `window` from a position on.
+    pub(crate) fn new(window: Window, from: u64) -> LogReader {
         LogReader {
-            window: Window::new(path, length),
+            window,
             position: from,
             ended: false,
         }
@@ -195,13 +239,12 @@ impl LogReader {
         let Some(length) = self.window.record_length(at)? else {
             return Ok(Err(Malformed("the record's length is impossible here")));
         };
-        let start = at + PREFIX_BYTES as u64;
         // The whole of it: a length that was damaged must not jump over what follows.
-        let found = match whole(self.window.read(start, length)?) {
+        let found = match whole(self.window.plain(at, length)?) {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
-        self.position = start + length as u64;
+        self.position = at + (PREFIX_BYTES + length) as u64;
         Ok(Ok(Entry {
             offset,
             head: found,
@@ -323,8 +366,7 @@ impl LogReader {
         };
         // Cheap first: most places that look like an operation are text.
         let first = length.min(HEAD_BYTES);
-        let first = self.window.read(at + PREFIX_BYTES as u64, first)?;
-        if head(first).is_err() {
+        if head(self.window.plain(at, first)?).is_err() {
             return Ok(false);
         }
         let payload = self.window.payload(at)?;

@@ -47,7 +47,7 @@ impl Merge {
             read_bytes: 0,
         };
         for (file, from) in files {
-            let mut reader = LogReader::new(&file.path, file.length, from);
+            let mut reader = LogReader::new(file.window(), from);
             let first = reader.next(findings)?;
             reader.window.park();
             merge.add(file.number, reader, first);

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crc_fast::CrcAlgorithm;
+use zeroize::Zeroizing;
 
 use crate::checkpoint::{Start, read_small};
-use crate::error::{Finding, FlumeError};
+use crate::cipher::{COUNTER_BYTES, Cipher, PROVIDER};
+use crate::error::{Finding, FlumeError, KeyError};
 use crate::in_use::hold;
-use crate::meta::{self, LogMeta};
+use crate::log_file::Window;
+use crate::meta::{self, Encryption, LogMeta};
 
 /// One log file.
 #[derive(Debug, Clone)]
@@ -19,6 +23,60 @@ pub(crate) struct LogFile {
     pub(crate) path: PathBuf,
     pub(crate) length: u64,
     meta: LogMeta,
+    cipher: Option<Arc<Cipher>>,
+}
+
+impl LogFile {
+    /// For reading it.
+    pub(crate) fn window(&self) -> Window {
+        Window::new(&self.path, self.length, self.cipher.clone())
+    }
+}
+
+/// Finds the AES key of an alias; asked once for each.
+pub type FindKey<'a> = dyn FnMut(&str) -> Result<Zeroizing<Vec<u8>>, KeyError> + 'a;
+
+/// The keys that were found so far.
+struct Keys<'a, 'b> {
+    find: Option<&'a mut FindKey<'b>>,
+    found: BTreeMap<String, Zeroizing<Vec<u8>>>,
+}
+
+impl Keys<'_, '_> {
+    /// What decrypts a log file with this meta.
+    fn cipher(&mut self, log: &Path, encryption: &Encryption) -> Result<Arc<Cipher>, FlumeError> {
+        let Encryption {
+            cipher,
+            key,
+            parameters,
+        } = encryption;
+        let path = log.to_path_buf();
+        let Some(find) = &mut self.find else {
+            let (cipher, key) = (cipher.clone(), key.clone());
+            return Err(FlumeError::Encrypted { path, cipher, key });
+        };
+        if !cipher.eq_ignore_ascii_case(PROVIDER) {
+            let cipher = cipher.clone();
+            return Err(FlumeError::UnknownCipher { path, cipher });
+        }
+        let no_key = |source| FlumeError::Key {
+            path: path.clone(),
+            key: key.clone(),
+            source,
+        };
+        let Ok(counter) = <[u8; COUNTER_BYTES]>::try_from(&parameters[..]) else {
+            return Err(no_key(
+                "the parameters of the cipher in its .meta file are not 16 bytes long".into(),
+            ));
+        };
+        if !self.found.contains_key(key) {
+            self.found.insert(key.clone(), find(key).map_err(no_key)?);
+        }
+        let cipher = Cipher::new(&self.found[key], counter);
+        let cipher =
+            cipher.ok_or_else(|| no_key("it is no AES key of 128, 192 or 256 bits".into()))?;
+        Ok(Arc::new(cipher))
+    }
 }
 
 /// The directories of a channel, found and locked.
@@ -35,14 +93,20 @@ pub struct Source {
 
 impl Source {
     /// Looks at the directories of one channel (Flume's `checkpointDir` and `dataDirs`). Without a checkpoint directory all
-    /// logs are read from their start.
+    /// logs are read from their start. `find_key` gives the keys of encrypted log files.
     ///
     /// # Errors
-    /// A running Flume holds them, there are no log files, they are encrypted or of another version, or a call failed.
+    /// A running Flume holds them, there are no log files, they are encrypted under a key that is not there, they are of
+    /// another version, or a call failed.
     pub fn open(
         checkpoint_dir: Option<&Path>,
         data_dirs: &[PathBuf],
+        find_key: Option<&mut FindKey<'_>>,
     ) -> Result<Source, FlumeError> {
+        let mut keys = Keys {
+            find: find_key,
+            found: BTreeMap::new(),
+        };
         let mut locks = Vec::new();
         for dir in checkpoint_dir
             .into_iter()
@@ -63,7 +127,7 @@ impl Source {
         };
         for dir in data_dirs {
             for (number, path) in log_files(dir)? {
-                found.add(number, path)?;
+                found.add(number, path, &mut keys)?;
             }
         }
         if found.logs.is_empty() {
@@ -75,7 +139,12 @@ impl Source {
         Ok(found)
     }
 
-    fn add(&mut self, number: u32, path: PathBuf) -> Result<(), FlumeError> {
+    fn add(
+        &mut self,
+        number: u32,
+        path: PathBuf,
+        keys: &mut Keys<'_, '_>,
+    ) -> Result<(), FlumeError> {
         let length = fs::metadata(&path)
             .map_err(FlumeError::io("measure", &path))?
             .len();
@@ -90,12 +159,23 @@ impl Source {
             });
         }
         let meta = self.meta_of(number, &path)?;
+        let encryption = meta.encryption.as_ref();
+        let cipher = encryption.map(|encryption| keys.cipher(&path, encryption));
         let file = LogFile {
             number,
             path,
             length,
+            cipher: cipher.transpose()?,
             meta,
         };
+        if let Some(encryption) = &file.meta.encryption
+            && !file.window().key_fits()?
+        {
+            return Err(FlumeError::WrongKey {
+                path: file.path,
+                key: encryption.key.clone(),
+            });
+        }
         self.logs.insert(number, file);
         Ok(())
     }
@@ -120,13 +200,6 @@ impl Source {
                 return Err(FlumeError::Version {
                     path: log.to_path_buf(),
                     version: meta.version.unsigned_abs(),
-                });
-            }
-            if let Some(encryption) = meta.encryption {
-                return Err(FlumeError::Encrypted {
-                    path: log.to_path_buf(),
-                    cipher: encryption.cipher,
-                    key: encryption.key,
                 });
             }
             if i64::from(meta.file) != i64::from(number) {

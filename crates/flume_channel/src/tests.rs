@@ -175,11 +175,112 @@ fn mixed(root: &Path) -> Vec<&'static str> {
     vec!["b", "c", "g", "e", "f"]
 }
 
+/// Encrypts a log file as Flume writes it: each payload from the same counter block, which stands in the meta file.
+fn encrypt(dir: &Path, number: i32, alias: &str, key: &[u8]) {
+    let path = dir.join(format!("log-{number}"));
+    let mut bytes = fs::read(&path).expect("read");
+    let counter = [number as u8; 16];
+    let cipher = crate::cipher::Cipher::new(key, counter).expect("an AES key");
+    let mut at = 0;
+    while bytes[at] == 0x7f {
+        let length = bytes[at + 1..at + 5].try_into().expect("four bytes");
+        let end = at + 5 + i32::from_be_bytes(length) as usize;
+        let mut payload = bytes[at + 5..end].to_vec();
+        cipher.decrypt(&mut payload);
+        bytes[at + 5..end].copy_from_slice(&payload);
+        at = end;
+    }
+    fs::write(&path, bytes).expect("write");
+    let path = dir.join(format!("log-{number}.meta"));
+    let meta = fs::read(&path).expect("read");
+    let encryption = [
+        field_bytes(1, b"AESCTRNOPADDING"),
+        field_bytes(2, alias.as_bytes()),
+        field_bytes(3, &counter),
+    ];
+    let meta = [&meta[1..], &field_bytes(5, &encryption.concat())].concat();
+    fs::write(path, delimited(&meta)).expect("write");
+}
+
+#[test]
+fn encrypted_log_files_give_the_same_events_with_their_keys_only() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let expected = mixed(root.path());
+    encrypt(&root.path().join("d1"), 1, "old", &[7; 16]);
+    encrypt(&root.path().join("d2"), 2, "new", &[9; 32]);
+    let dirs = [root.path().join("d1"), root.path().join("d2")];
+    let checkpoint = root.path().join("cp");
+    let open = |find: Option<&mut FindKey<'_>>| Source::open(Some(&checkpoint), &dirs, find);
+    let mut asked = Vec::new();
+    let mut keys = |alias: &str| {
+        asked.push(alias.to_owned());
+        Ok(match alias {
+            "old" => vec![7; 16],
+            _ => vec![9; 32],
+        }
+        .into())
+    };
+    let source = open(Some(&mut keys)).expect("open");
+    for from in [0, 3] {
+        let (found, findings) = bodies(&source, from, OnDamage::Stop).expect("readable");
+        assert_eq!(
+            (found, findings.len()),
+            (
+                expected[from as usize..]
+                    .iter()
+                    .map(|body| (*body).to_owned())
+                    .collect(),
+                0
+            )
+        );
+    }
+    drop(source);
+    assert_eq!(asked, ["old", "new"], "each key is asked for once");
+    let refused = |found: Result<Source, FlumeError>| found.expect_err("refused").to_string();
+    let no_keys = refused(open(None));
+    assert!(
+        no_keys.contains("key \"old\"") && no_keys.contains("--channel"),
+        "{no_keys}"
+    );
+    let wrong = refused(open(Some(&mut |_: &str| Ok(vec![8; 16].into()))));
+    assert!(
+        wrong.contains("log-1") && wrong.contains("not the key"),
+        "{wrong}"
+    );
+    let missing = open(Some(&mut |alias: &str| Err(format!("no {alias}").into())));
+    assert!(matches!(missing, Err(FlumeError::Key { key, .. }) if key == "old"));
+    let short = refused(open(Some(&mut |_: &str| Ok(vec![8; 15].into()))));
+    assert!(short.contains("cannot be had"), "{short}");
+}
+
+#[test]
+fn damage_in_an_encrypted_file_is_named_as_in_a_plain_one() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let mut log = LogWriter::default();
+    log.put(1, 1, "first");
+    let at = log.put(1, 2, "second");
+    log.put(1, 3, "third");
+    log.commit(1, 4, 1);
+    log.write(root.path(), 1, (0, 0));
+    encrypt(root.path(), 1, "k", &[1; 24]);
+    let path = root.path().join("log-1");
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[at as usize + 5] ^= 1;
+    fs::write(&path, bytes).expect("write");
+    let dirs = [root.path().to_path_buf()];
+    let mut key = |_: &str| Ok(vec![1; 24].into());
+    let source = Source::open(None, &dirs, Some(&mut key)).expect("open");
+    let plan = source.plan(&mut |_| {}).expect("plan");
+    assert_eq!((plan.counts().waiting, plan.counts().damaged), (2, 1));
+    assert_eq!(plan.findings()[0].position, u64::from(at));
+}
+
 fn open(root: &Path, checkpoint: bool) -> Result<Source, FlumeError> {
     let dir = root.join("cp");
     Source::open(
         checkpoint.then_some(&*dir),
         &[root.join("d1"), root.join("d2")],
+        None,
     )
 }
 
@@ -258,7 +359,7 @@ fn a_torn_end_is_no_damage_and_a_flipped_bit_is() {
             log.write(root.path(), 1, (0, 0));
             let torn = [&log.bytes[..cut], &vec![0x80; filling]].concat();
             fs::write(root.path().join("log-1"), torn).expect("write");
-            let source = Source::open(None, &[root.path().to_path_buf()]).expect("open");
+            let source = Source::open(None, &[root.path().to_path_buf()], None).expect("open");
             let plan = source.plan(&mut |_| {}).expect("plan");
             assert_eq!(
                 (plan.counts().waiting, plan.counts().damaged),
@@ -276,7 +377,7 @@ fn a_torn_end_is_no_damage_and_a_flipped_bit_is() {
         let mut bytes = fs::read(&path).expect("read");
         bytes[at] ^= 0x10;
         fs::write(&path, bytes).expect("write");
-        let source = Source::open(None, &[root.path().to_path_buf()]).expect("open");
+        let source = Source::open(None, &[root.path().to_path_buf()], None).expect("open");
         let plan = source.plan(&mut |_| {}).expect("plan");
         drop(bodies(&source, 0, OnDamage::Stop));
         drop(bodies(&source, 0, OnDamage::LeaveOut));
@@ -289,7 +390,7 @@ fn a_torn_end_is_no_damage_and_a_flipped_bit_is() {
     let root = tempfile::tempdir().expect("temporary folder");
     log.bytes[whole - 36 - 11] = b'X';
     log.write(root.path(), 1, (0, 0));
-    let source = Source::open(None, &[root.path().to_path_buf()]).expect("open");
+    let source = Source::open(None, &[root.path().to_path_buf()], None).expect("open");
     let stopped = bodies(&source, 0, OnDamage::Stop);
     let (found, findings) = bodies(&source, 0, OnDamage::LeaveOut).expect("readable");
     assert!(
@@ -309,7 +410,7 @@ fn a_take_of_nothing_is_noticed() {
     log.take(2, 4, 1, a + 7);
     log.commit(2, 5, 2);
     log.write(root.path(), 1, (0, 0));
-    let source = Source::open(None, &[root.path().to_path_buf()]).expect("open");
+    let source = Source::open(None, &[root.path().to_path_buf()], None).expect("open");
     let (_, findings) = bodies(&source, 0, OnDamage::Stop).expect("readable");
     assert_eq!(findings.len(), 1, "{findings:?}");
 }
@@ -319,7 +420,7 @@ fn what_cannot_be_read_is_refused_by_name() {
     let root = tempfile::tempdir().expect("temporary folder");
     let dir = root.path().to_path_buf();
     let refused = |dir: &PathBuf| {
-        Source::open(None, std::slice::from_ref(dir))
+        Source::open(None, std::slice::from_ref(dir), None)
             .expect_err("refused")
             .to_string()
     };

@@ -1,4 +1,5 @@
-//! `flafka log import` on directories that a real Flume has left: stopped, and killed with SIGKILL under load.
+//! `flafka log import` on directories that a real Flume has left: stopped, and killed with SIGKILL under load,
+//! in the clear and encrypted.
 //!
 //! What must come out is what that Flume itself delivers from another copy of the same directories, in its order. Two
 //! orders of Flume are those of a hash table and not ours: of takes that were under way at its last checkpoint, and of
@@ -21,6 +22,7 @@ use crate::scene::{Scene, Side};
 
 const LOAD: &str = include_str!("cases/import_load.conf");
 const DRAIN: &str = include_str!("cases/import_drain.conf");
+const ENCRYPTION: &str = include_str!("cases/import_encryption.conf");
 const LIMIT: Duration = Duration::from_secs(90);
 /// Events of one post, so of one put transaction.
 const BATCH: usize = 50;
@@ -28,19 +30,51 @@ const BATCH: usize = 50;
 const CLIENTS: usize = 3;
 
 pub(crate) fn cases() -> Vec<Case<()>> {
-    let case = |name: &str, left: fn(&Scene) -> Result<()>| {
-        Case::new(name, move |(): &()| compare(left)).within(Duration::from_secs(300))
+    let case = |name: &str, end: End, encryption: Encryption| {
+        let run = move |(): &()| compare(end, encryption);
+        Case::new(name, run).within(Duration::from_secs(300))
     };
+    let (no, yes) = (Encryption::No, Encryption::Yes);
     vec![
-        case("import::after_a_clean_stop", |scene| load(scene, false)),
-        case("import::after_kill_9_under_load", |scene| load(scene, true)),
+        case("import::after_a_clean_stop", End::Stopped, no),
+        case("import::after_kill_9_under_load", End::Killed, no),
+        case("import::encrypted_after_a_clean_stop", End::Stopped, yes),
+        case(
+            "import::encrypted_after_kill_9_under_load",
+            End::Killed,
+            yes,
+        ),
         Case::new("import::a_running_flume_is_left_alone", |(): &()| running()),
     ]
 }
 
+/// How the Flume that leaves the directories ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Stopped,
+    Killed,
+}
+
+/// Whether its channel is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encryption {
+    No,
+    Yes,
+}
+
+impl Encryption {
+    /// The configuration with the keys of the encryption, if there is one.
+    fn conf(self, plain: &str) -> String {
+        match self {
+            Encryption::No => plain.to_owned(),
+            Encryption::Yes => format!("{plain}{ENCRYPTION}"),
+        }
+    }
+}
+
 /// Lets a Flume fill its channel faster than its sink empties it, and ends it.
-fn load(scene: &Scene, kill: bool) -> Result<()> {
-    let mut agent = scene.start(Side::Flume, LOAD)?;
+fn load(scene: &Scene, kill: bool, encryption: Encryption) -> Result<()> {
+    let mut agent = scene.start(Side::Flume, &encryption.conf(LOAD))?;
     drop(connect(scene)?);
     let (ended, posted) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|threads| -> Result<()> {
@@ -95,50 +129,131 @@ fn post(scene: &Scene, client: usize, batch: usize) -> Result<()> {
     Ok(())
 }
 
-fn compare(leave: fn(&Scene) -> Result<()>) -> Result<()> {
+fn compare(end: End, encryption: Encryption) -> Result<()> {
     let scene = Scene::new(None)?;
     for folder in ["channel/checkpoint", "channel/data1", "channel/data2"] {
         fs::create_dir_all(scene.path(folder)).context("make a folder")?;
     }
-    leave(&scene)?;
+    if encryption == Encryption::Yes {
+        keystore(&scene, "keys.jceks")?;
+        fs::write(scene.path("store-password"), "storeSecret\n")?;
+        fs::write(scene.path("key-password"), "keySecret\n")?;
+    }
+    load(&scene, end == End::Killed, encryption)?;
     let channel = scene.path("channel");
     copy(&channel, &scene.path("copy"))?;
     let before = listing(&channel)?;
-    let report = import(&scene, &["--json"])?
+    if encryption == Encryption::Yes {
+        ensure!(!has_text(&channel)?, "Flume's files are in the clear");
+        wrong_keys(&scene)?;
+    }
+    let report = import(&scene, encryption, &["--json"])?
         .success("flafka log import")?
         .stdout;
     let report: Value = serde_json::from_str(&report).with_context(|| report.clone())?;
     ensure!(listing(&channel)? == before, "the source has changed");
     let waiting = report["imported"].as_u64().context("no count")?;
     ensure!(waiting > 1000 && report["damaged"] == 0, "{report}");
-    let again = import(&scene, &[])?
+    let again = import(&scene, encryption, &[])?
         .success("flafka log import again")?
         .stdout;
     ensure!(again.contains("imported already"), "{again}");
+    let in_clear = has_text(&scene.path("target"))?;
+    ensure!(
+        in_clear == (encryption == Encryption::No),
+        "in the clear: {in_clear}"
+    );
 
     let data = "@DIR@/copy/data1,@DIR@/copy/data2";
-    let flumes = drain(&scene, Side::Flume, data, "out2", waiting)?;
-    let ours = drain(&scene, Side::Flafka, "@DIR@/target", "out3", waiting)?;
+    let drain_conf = encryption.conf(DRAIN);
+    let flumes = drain(&scene, Side::Flume, &drain_conf, data, "out2", waiting)?;
+    let ours = drain(
+        &scene,
+        Side::Flafka,
+        &drain_conf,
+        "@DIR@/target",
+        "out3",
+        waiting,
+    )?;
     let returned = report["counts"]["returned"].as_u64().unwrap_or(0);
     same_but_for_hash_tables(&ours, &flumes, returned as usize)
         .with_context(|| format!("the import's report: {report}"))
 }
 
-fn import(scene: &Scene, more: &[&str]) -> Result<Finished> {
+/// Puts one of the keystores that `keytool` made where the configuration expects it.
+fn keystore(scene: &Scene, name: &str) -> Result<()> {
+    let made = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../crates/channels/src/file/encryption/testdata")
+        .join(name);
+    fs::copy(&made, scene.path("keys.jceks")).with_context(|| format!("copy {name}"))?;
+    Ok(())
+}
+
+/// Without the right keys nothing is imported, and what is wrong is named.
+fn wrong_keys(scene: &Scene) -> Result<()> {
+    let refused = |encryption, words: &str| -> Result<()> {
+        let refused = import(scene, encryption, &[])?;
+        let named = !refused.status.success() && refused.stderr.contains(words);
+        ensure!(named, "not {words:?}: {}{}", refused.stdout, refused.stderr);
+        ensure!(!scene.path("target").is_dir(), "something was written");
+        Ok(())
+    };
+    // By its directories alone.
+    refused(
+        Encryption::No,
+        "is encrypted (AESCTRNOPADDING, key \"key-0\")",
+    )?;
+    fs::write(scene.path("store-password"), "wrong")?;
+    refused(Encryption::Yes, "the password is wrong")?;
+    fs::write(scene.path("store-password"), "storeSecret")?;
+    fs::write(scene.path("key-password"), "wrong")?;
+    refused(Encryption::Yes, "the password of the key `key-0` is wrong")?;
+    fs::write(scene.path("key-password"), "keySecret")?;
+    keystore(scene, "without-key-0.jceks")?;
+    refused(Encryption::Yes, "the keystore holds no such key as `key-0`")?;
+    keystore(scene, "other.jceks")?;
+    refused(Encryption::Yes, "it is not the key that Flume wrote")?;
+    keystore(scene, "keys.jceks")
+}
+
+/// Whether the filling of an event can be read in any file below a directory.
+fn has_text(dir: &Path) -> Result<bool> {
+    let text = "x".repeat(40).into_bytes();
+    let all = listing(dir)?;
+    let has = |bytes: &[u8]| bytes.windows(text.len()).any(|found| found == text);
+    Ok(all.iter().any(|(_, bytes, _)| has(bytes)))
+}
+
+fn import(scene: &Scene, encryption: Encryption, more: &[&str]) -> Result<Finished> {
     let mut command = flafka::command(&["log", "import"])?;
-    command
-        .arg("--checkpoint-dir")
-        .arg(scene.path("channel/checkpoint"));
-    for data in ["channel/data1", "channel/data2"] {
-        command.arg("--data-dirs").arg(scene.path(data));
+    match encryption {
+        Encryption::No => {
+            command
+                .arg("--checkpoint-dir")
+                .arg(scene.path("channel/checkpoint"));
+            for data in ["channel/data1", "channel/data2"] {
+                command.arg("--data-dirs").arg(scene.path(data));
+            }
+        }
+        Encryption::Yes => {
+            command.arg("-f").arg(scene.path("flume.conf"));
+            command.args(["-n", "a1", "--channel", "c"]);
+        }
     }
     command.arg("--to").arg(scene.path("target")).args(more);
     run("flafka log import", command, b"", LIMIT)
 }
 
 /// Runs an agent that only delivers what waits in its channel; the lines of its file.
-fn drain(scene: &Scene, side: Side, data: &str, out: &str, waiting: u64) -> Result<Vec<String>> {
-    let conf = DRAIN.replace("@DATA@", data).replace("@OUT@", out);
+fn drain(
+    scene: &Scene,
+    side: Side,
+    conf: &str,
+    data: &str,
+    out: &str,
+    waiting: u64,
+) -> Result<Vec<String>> {
+    let conf = conf.replace("@DATA@", data).replace("@OUT@", out);
     let mut agent: Process = scene.start(side, &conf)?;
     scene.wait_taken(&mut agent, waiting)?;
     agent.terminate(LIMIT)?;
@@ -212,7 +327,7 @@ fn running() -> Result<()> {
     let mut agent = scene.start(Side::Flume, LOAD)?;
     drop(connect(&scene)?);
     post(&scene, 0, 0)?;
-    let refused = import(&scene, &[])?;
+    let refused = import(&scene, Encryption::No, &[])?;
     let pid = agent.pid().to_string();
     let named = refused.stderr.contains("in_use.lock") && refused.stderr.contains(&pid);
     ensure!(!refused.status.success() && named, "{}", refused.stderr);

@@ -11,12 +11,15 @@ use flafka_flow::{Batch, BatchBuilder, HeadersBuilder};
 use flafka_flume_channel::{
     Counts, Events, Finding, FlumeError, OnDamage, Plan, Progress, Severity, Source,
 };
-use flafka_kafka_wire::records::BatchError;
 use flafka_log_store::{
-    AppendStamp, Clock, CommitError, Durability, Log, LogOptions, Op, OpenError, ReadError, RealFs,
-    StreamId, StreamSettings, SystemClock, Table,
+    AppendStamp, Clock, Durability, Log, LogOptions, Op, RealFs, StreamId, StreamSettings,
+    SystemClock, Table,
 };
 
+use super::FileChannelConfig;
+use super::encryption::{KeySource, MasterKeys};
+pub use super::import_error::ImportError;
+use super::import_seal::Sealer;
 use super::import_state::{self, ImportState};
 use super::open::{JOURNAL_FILE_BYTES, STREAM};
 use super::records::{encode, join};
@@ -45,6 +48,19 @@ pub struct ImportOptions {
     pub append: bool,
     /// Only read and count.
     pub dry_run: bool,
+    /// The keys of an encrypted channel; with an active one what is imported is encrypted too.
+    pub keys: Option<ImportKeys>,
+}
+
+/// Where the keys of an encrypted channel are.
+#[derive(Debug, Clone)]
+pub struct ImportKeys(KeySource);
+
+impl ImportKeys {
+    /// Those of a channel's settings; `home` is where paths with `~` begin. `None`: it is not encrypted.
+    pub fn of(config: &FileChannelConfig, home: &Path) -> Option<ImportKeys> {
+        config.key_source(home).map(ImportKeys)
+    }
 }
 
 /// What an import is doing.
@@ -84,82 +100,6 @@ pub struct ImportReport {
     pub damaged: u64,
 }
 
-/// Why an import ended early. What was imported stays, and the same import goes on behind it.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The source cannot be read.
-    #[error(transparent)]
-    Source(#[from] FlumeError),
-    /// Something in the source is damaged.
-    #[error(
-        "{count} places of the source cannot be read (listed above); this run imported nothing. Restore them from a copy, or \
-         import what can be read with --leave-out-damaged"
-    )]
-    Damaged {
-        /// How many places.
-        count: u64,
-    },
-    /// An event is damaged.
-    #[error(
-        "{finding}. {imported} events were imported so far. Restore the file from a copy, or run the same import with \
-         --leave-out-damaged to go on without this event"
-    )]
-    DamagedEvent {
-        /// Where.
-        finding: Finding,
-        /// Events that are in the target.
-        imported: u64,
-    },
-    /// A Flume has written to the source meanwhile.
-    #[error(
-        "the source has changed since the import began: a Flume has run on it. Its events cannot be told apart from \
-         those that were imported; restore the source as it was, or import into a new channel"
-    )]
-    Changed,
-    /// Another source is half imported.
-    #[error(
-        "{} holds an unfinished import of another source, or of this one before a Flume ran on it again: finish that one \
-         first, or import into a new channel",
-        dir.display()
-    )]
-    OtherUnfinished {
-        /// The target.
-        dir: PathBuf,
-    },
-    /// The target is not empty.
-    #[error(
-        "{} holds events already; imported ones would come behind them. Use --append if that is fine, or import into a \
-         new channel",
-        dir.display()
-    )]
-    NotEmpty {
-        /// The target.
-        dir: PathBuf,
-    },
-    /// The target holds sealed events.
-    #[error(
-        "{} is encrypted, and imported events would lie in it in the clear: import into a new channel without \
-         encryption, let it drain, and use the encrypted one for what comes then",
-        dir.display()
-    )]
-    EncryptedTarget {
-        /// The target.
-        dir: PathBuf,
-    },
-    /// The target cannot be opened.
-    #[error("open the target: {0}")]
-    Open(#[from] OpenError),
-    /// The target does not take the events.
-    #[error("write to the target: {0}")]
-    Commit(#[from] CommitError),
-    /// The target cannot be read.
-    #[error("read the target: {0}")]
-    Read(#[from] ReadError),
-    /// An event is too large.
-    #[error("encode an event: {0}")]
-    Encode(#[from] BatchError),
-}
-
 /// Imports the waiting events of a Flume file channel. Blocks for as long as it takes; not for async threads.
 ///
 /// # Errors
@@ -178,7 +118,8 @@ pub(super) fn import_limited(
     groups: Option<usize>,
     step: &mut dyn FnMut(ImportStep),
 ) -> Result<ImportReport, ImportError> {
-    let source = Source::open(options.checkpoint_dir.as_deref(), &options.data_dirs)?;
+    let keys = options.keys.as_ref().map(|keys| &keys.0);
+    let source = open_source(options, keys)?;
     let log_dir = options.to.join(LOG_FOLDER);
     let mut state = ImportState {
         fingerprint: source.fingerprint()?,
@@ -194,7 +135,7 @@ pub(super) fn import_limited(
     // An import that has ended is found out before anything is read.
     let mut target = None;
     if !options.dry_run && log_dir.is_dir() {
-        let opened = Target::open(&log_dir, &mut state, options.append)?;
+        let opened = Target::open(&log_dir, &mut state, options.append, keys)?;
         if state.done {
             report.imported_before = state.imported;
             report.left_out = state.left_out;
@@ -219,7 +160,7 @@ pub(super) fn import_limited(
     }
     let target = match target {
         Some(target) => target,
-        None => Target::open(&log_dir, &mut state, options.append)?,
+        None => Target::open(&log_dir, &mut state, options.append, keys)?,
     };
     report.imported_before = state.imported;
     let mut copy = Copy {
@@ -244,6 +185,25 @@ pub(super) fn import_limited(
     copied?;
     closed?;
     Ok(report)
+}
+
+fn open_source(options: &ImportOptions, keys: Option<&KeySource>) -> Result<Source, ImportError> {
+    let checkpoint_dir = options.checkpoint_dir.as_deref();
+    let Some(keys) = keys else {
+        return Ok(Source::open(checkpoint_dir, &options.data_dirs, None)?);
+    };
+    // The active key is for what is written; for reading only the keys of the log files are needed.
+    let reading = KeySource {
+        active: None,
+        ..keys.clone()
+    };
+    let masters = MasterKeys::open(reading).map_err(ImportError::keys)?;
+    let mut find = |alias: &str| masters.raw(alias).map_err(Into::into);
+    Ok(Source::open(
+        checkpoint_dir,
+        &options.data_dirs,
+        Some(&mut find),
+    )?)
 }
 
 /// The events on their way into the target.
@@ -332,11 +292,18 @@ struct Target {
     log: Log,
     stream: StreamId,
     clock: SystemClock,
+    /// With an active key.
+    sealer: Option<Sealer>,
 }
 
 impl Target {
     /// Opens or creates it; `state` becomes the one of an earlier run, if there was one.
-    fn open(dir: &Path, state: &mut ImportState, append: bool) -> Result<Target, ImportError> {
+    fn open(
+        dir: &Path,
+        state: &mut ImportState,
+        append: bool,
+        keys: Option<&KeySource>,
+    ) -> Result<Target, ImportError> {
         let options = LogOptions {
             journal_file_bytes: JOURNAL_FILE_BYTES,
             ..LogOptions::new(dir)
@@ -346,12 +313,14 @@ impl Target {
             Some(stream) => stream,
             None => log.create_stream(STREAM, settings()).wait()?,
         };
-        let target = Target {
+        let mut target = Target {
             log,
             stream,
             clock: SystemClock::new(),
+            sealer: None,
         };
-        match target.find(dir, state, append) {
+        let found = target.find(dir, state, append, keys);
+        match found.and_then(|()| target.seal_under(keys)) {
             Ok(()) => Ok(target),
             Err(error) => {
                 target.close()?;
@@ -360,9 +329,25 @@ impl Target {
         }
     }
 
-    fn find(&self, dir: &Path, state: &mut ImportState, append: bool) -> Result<(), ImportError> {
+    /// From now on events are encrypted, if there is an active key.
+    fn seal_under(&mut self, keys: Option<&KeySource>) -> Result<(), ImportError> {
+        let Some(keys) = keys.filter(|keys| keys.active.is_some()) else {
+            return Ok(());
+        };
+        self.sealer = Some(Sealer::open(&self.log, self.stream, keys.clone())?);
+        Ok(())
+    }
+
+    fn find(
+        &self,
+        dir: &Path,
+        state: &mut ImportState,
+        append: bool,
+        keys: Option<&KeySource>,
+    ) -> Result<(), ImportError> {
         let dir = dir.to_path_buf();
-        if !self.log.table(Table::DataKeys).is_empty() {
+        let seals = keys.is_some_and(|keys| keys.active.is_some());
+        if !seals && !self.log.table(Table::DataKeys).is_empty() {
             return Err(ImportError::EncryptedTarget { dir });
         }
         let known = import_state::all(&self.log);
@@ -397,9 +382,13 @@ impl Target {
         after.left_out += passed - count;
         let mut ops = vec![after.store()];
         if count > 0 {
+            let mut batches = encode(batch, self.clock.now_ms())?;
+            if let Some(sealer) = &self.sealer {
+                batches = sealer.seal(&self.log, batches)?;
+            }
             ops.push(Op::Append {
                 stream: self.stream,
-                batches: join(encode(batch, self.clock.now_ms())?),
+                batches: join(batches),
                 stamp: AppendStamp::AsStream,
             });
         }

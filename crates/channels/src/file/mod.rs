@@ -21,6 +21,8 @@ mod encryption;
 mod finishing;
 mod foreign;
 pub mod import;
+mod import_error;
+mod import_seal;
 mod import_state;
 mod lease;
 mod open;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, LessSafeKey, UnboundKey};
+use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Algorithm, LessSafeKey, UnboundKey};
 use flafka_keystore::SecretStore;
 use zeroize::Zeroizing;
 
@@ -81,7 +81,23 @@ impl MasterKeys {
         Ok(&self.unsealed[alias])
     }
 
+    /// The bytes of a key, which is certainly one for AES: what Flume's log files are decrypted with.
+    pub(in crate::file) fn raw(&self, alias: &str) -> Result<Zeroizing<Vec<u8>>, EncryptionError> {
+        Ok(self.aes_key(alias)?.1)
+    }
+
     fn unseal(&self, alias: &str) -> Result<LessSafeKey, EncryptionError> {
+        let (algorithm, bytes) = self.aes_key(alias)?;
+        let key = UnboundKey::new(algorithm, &bytes);
+        Ok(LessSafeKey::new(
+            key.map_err(|_| EncryptionError::CipherRefused)?,
+        ))
+    }
+
+    fn aes_key(
+        &self,
+        alias: &str,
+    ) -> Result<(&'static Algorithm, Zeroizing<Vec<u8>>), EncryptionError> {
         let own = self.source.key_password_files.get(alias);
         let password_file = own.unwrap_or(&self.source.password_file);
         let password = password(password_file)?;
@@ -106,8 +122,7 @@ impl MasterKeys {
             32 => &AES_256_GCM,
             _ => return Err(not_aes()),
         };
-        let key = UnboundKey::new(algorithm, &key.bytes).map_err(|_| not_aes())?;
-        Ok(LessSafeKey::new(key))
+        Ok((algorithm, key.bytes.clone()))
     }
 }
 

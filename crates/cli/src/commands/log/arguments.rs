@@ -53,6 +53,8 @@ const IMPORT: &str = "Take over the events that wait in an Apache Flume file cha
     An import that was interrupted goes on where it was when it is run again; one that has ended \
     does nothing. With the conf file of Flume the directories are found in it:\n\n  \
     flafka log import -f flume.conf -n a1 --channel c1\n\n\
+    The keys of an encrypted channel are found there too (encryption.*); what is imported is then \
+    encrypted under its encryption.activeKey.\n\n\
     Without --to the events go into the folder flafka in the first of the dataDirs, where the same \
     conf file run by flafka expects them.";
 

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use flafka_channels::file::import::{ImportOptions, ImportReport, ImportStep, import};
+use flafka_channels::file::FileChannelConfig;
+use flafka_channels::file::import::{ImportKeys, ImportOptions, ImportReport, ImportStep, import};
 use flafka_config::topology::ChannelConfig;
+use flafka_flow::settings::{Report, Settings};
 use serde_json::json;
 
 use super::arguments::ImportArguments;
@@ -62,6 +64,7 @@ fn options(arguments: &ImportArguments) -> anyhow::Result<ImportOptions> {
         leave_out_damaged: arguments.leave_out_damaged,
         append: arguments.append,
         dry_run: arguments.dry_run,
+        keys: None,
     };
     if let Some(channel) = &arguments.channel {
         let found = find_channel(arguments, channel)?;
@@ -76,6 +79,8 @@ fn options(arguments: &ImportArguments) -> anyhow::Result<ImportOptions> {
                 .collect::<Vec<PathBuf>>()
         };
         options.data_dirs = below("dataDirs", "~/.flume/file-channel/data");
+        let config = FileChannelConfig::from_section(&found.section, &mut Report::new());
+        options.keys = config.and_then(|config| ImportKeys::of(&config, &home));
         let checkpoints = below("checkpointDir", "~/.flume/file-channel/checkpoint");
         options.checkpoint_dir = checkpoints.into_iter().next();
     }
@@ -116,12 +121,6 @@ fn find_channel(arguments: &ImportArguments, channel: &str) -> anyhow::Result<Ch
         bail!(
             "{agent}.channels.{channel} is of type {}, only file channels can be imported",
             found.type_name
-        );
-    }
-    if let Some(provider) = found.section.get("encryption.keyProvider") {
-        bail!(
-            "{agent}.channels.{channel} is encrypted (encryption.keyProvider = {provider}): encrypted channels cannot be \
-             imported in this version, let Flume drain it"
         );
     }
     Ok(found)
