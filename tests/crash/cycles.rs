@@ -272,10 +272,21 @@ pub(crate) fn start_log_with(
     durability: &str,
     environment: &Environment<'_>,
 ) -> Result<Process> {
+    start_log_in(folder, &folder.join("log"), port, durability, environment)
+}
+
+/// [`start_log_with`] with its data in a folder of its own.
+pub(crate) fn start_log_in(
+    folder: &Path,
+    data: &Path,
+    port: u16,
+    durability: &str,
+    environment: &Environment<'_>,
+) -> Result<Process> {
     let mut command = flafka::command(&["broker"])?;
     for setting in [
         format!("listeners=PLAINTEXT://127.0.0.1:{port}"),
-        format!("log.dirs={}", folder.join("log").display()),
+        format!("log.dirs={}", data.display()),
         format!("flafka.durability={durability}"),
     ] {
         command.arg("--override").arg(setting);

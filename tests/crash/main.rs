@@ -12,6 +12,7 @@ mod clock;
 mod conf;
 mod cycles;
 mod full_disk;
+mod full_log;
 mod load;
 mod power_cut;
 mod slow_disk;
@@ -39,7 +40,7 @@ const SCENES: [Scene; 5] = [
     scene("power_cut_ext4", Kind::Ext4, "fsync", 15),
     scene("power_cut_xfs", Kind::Xfs, "fsync", 5),
     scene("power_cut_btrfs", Kind::Btrfs, "fsync", 5),
-    scene("power_cut_in_mode_interval", Kind::Ext4, "interval:200", 2),
+    scene("power_cut_in_mode_interval", Kind::Ext4, "interval:200", 3),
     scene("power_cut_in_mode_os", Kind::Ext4, "os", 2),
 ];
 
@@ -78,6 +79,13 @@ fn main() -> Result<ExitCode> {
     cases.push(Case::new(
         "a_full_disk_pushes_back_and_goes_on",
         move |()| full_disk::run(3, seed),
+    ));
+    cases.push(Case::new("minimum_required_space_stays_free", move |()| {
+        full_disk::run_with_minimum(2, seed)
+    }));
+    cases.push(Case::new(
+        "a_full_disk_under_the_log_pushes_back_and_goes_on",
+        move |()| full_log::run(2, seed),
     ));
     cases.push(Case::new(
         "a_slow_disk_slows_and_loses_nothing",

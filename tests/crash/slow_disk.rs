@@ -37,8 +37,23 @@ struct Throttle {
     group: PathBuf,
 }
 
+/// Removes the groups of tests that were killed: the kernel keeps those that have a process.
+fn remove_left_groups() {
+    for entry in fs::read_dir(GROUPS).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix("flafka-"));
+        let owner = owner.and_then(|owner| owner.parse::<u32>().ok());
+        let runs = |owner: u32| Path::new(&format!("/proc/{owner}")).try_exists();
+        if owner.is_some_and(|owner| runs(owner).is_ok_and(|runs| !runs)) {
+            // Somebody else may be doing the same.
+            drop(fs::remove_dir(entry.path()));
+        }
+    }
+}
+
 impl Throttle {
     fn new() -> Result<Self> {
+        remove_left_groups();
         let group = Path::new(GROUPS).join(format!("flafka-{}", std::process::id()));
         match fs::create_dir(&group) {
             Ok(()) => Ok(Self { group }),

@@ -2,8 +2,10 @@
 //!
 //! `flafka-gate [--minutes N] [--report FILE] [NAME...]`. It shares N minutes (default 60) between the tests by their
 //! weights, runs one test at a time in a process of its own with `FLAFKA_CRASH_SECONDS`, and collects the JSON line that
-//! each writes into `FLAFKA_FAULT_REPORT`. Invariant: a test that wrote no line, or ended badly, is in the report with a
-//! verdict of its own; nothing is left out quietly. The numbers of CI are those the tests have by themselves.
+//! each writes into `FLAFKA_FAULT_REPORT`. Invariants: a test that wrote no line, or ended badly, or lost what it may
+//! not, is in the report with a verdict of its own; nothing is left out quietly. Whatever way the gate ends, its tests
+//! end with it and their files go, but for those of a test that failed. The numbers of CI are those the tests have by
+//! themselves.
 
 mod plan;
 mod report;
@@ -130,20 +132,32 @@ fn write(
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
+/// Runs a command (`$@`) and hands SIGTERM on to it: then its files go too, since nobody is left to look at them.
+const GUARD: &str = r#"
+"$@" &
+child=$!
+trap 'kill -TERM "$child"; wait "$child"; rm -rf "${TMPDIR%/files}"; exit 143' TERM INT
+wait "$child"
+"#;
+
 /// Runs one test in a process of its own.
 fn run(part: &Part, seconds: u64, seed: u64) -> Result<Done> {
     let folder = tempfile::tempdir().context("make a folder")?;
     let (lines, output) = (folder.path().join("lines"), folder.path().join("output"));
     let file = fs::File::create(&output).context("create the output of a test")?;
+    let files = folder.path().join("files");
+    fs::create_dir(&files).context("make a folder")?;
     // `timeout` hands a signal on to all that it started: a gate that is killed leaves no test behind.
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--", "timeout"]);
+    command.args(["--pdeathsig", "TERM", "--", "bash", "-c", GUARD, "guard"]);
     command
+        .arg("timeout")
         .arg("--kill-after=20")
         .arg((seconds + GRACE).to_string());
     command
         .args(part.command())
         .current_dir(workspace::root())
+        .env("TMPDIR", &files)
         .env("FLAFKA_FAULT_REPORT", &lines)
         .env("FLAFKA_CRASH_SECONDS", seconds.to_string())
         .env("FLAFKA_CRASH_FIRST_SEED", seed.to_string())
@@ -187,13 +201,21 @@ fn run(part: &Part, seconds: u64, seed: u64) -> Result<Done> {
         }
         _ => Verdict::Failed(format!("{status}\n{}", tail())),
     };
-    Ok(Done {
+    let mut one = Done {
         part: part.clone(),
         seconds,
         line,
         verdict,
         said: said(&printed),
-    })
+    };
+    if one.broken_promise() > 0 && matches!(one.verdict, Verdict::Passed) {
+        one.verdict = Verdict::Failed(format!("{} events are lost", one.broken_promise()));
+    }
+    if matches!(one.verdict, Verdict::Failed(_)) {
+        let kept = folder.keep();
+        say(&format!("gate: its files are kept in {}", kept.display()));
+    }
+    Ok(one)
 }
 
 /// What a test that writes no line has measured.

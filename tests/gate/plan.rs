@@ -7,9 +7,25 @@ use flafka_tests::workspace;
 pub(crate) enum Home {
     /// The simulated disk: unit tests of `log_store`, optimised and with all checks on.
     Simulated,
+    /// The same under a scheduler, feature `shuttle`.
+    Scheduled,
     /// The real binary, target `crash` of this crate.
     Real,
 }
+
+/// What a case does to the product, and under which promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fault {
+    /// What happens.
+    pub(crate) what: &'static str,
+    /// Mode of durability.
+    pub(crate) durability: &'static str,
+    /// What may be lost.
+    pub(crate) may_lose: &'static str,
+}
+
+/// Nothing may be lost.
+pub(crate) const NOTHING: &str = "nothing";
 
 /// One test.
 #[derive(Debug, Clone)]
@@ -22,6 +38,8 @@ pub(crate) struct Part {
     pub(crate) weight: u64,
     /// It writes no line of its own.
     pub(crate) silent: bool,
+    /// Of a case on the real binary.
+    pub(crate) fault: Fault,
 }
 
 impl Part {
@@ -29,12 +47,13 @@ impl Part {
     pub(crate) fn command(&self) -> Vec<String> {
         let package = match self.home {
             Home::Simulated => "test --profile gate -p flafka-log-store --lib",
+            Home::Scheduled => "test --profile gate -p flafka-log-store --features shuttle --lib",
             Home::Real => "test -p flafka-tests --test crash",
         };
         let mut words = vec!["cargo".to_owned()];
         words.extend(package.split(' ').map(str::to_owned));
         let options = match self.home {
-            Home::Simulated => ["--exact", "--nocapture"].as_slice(),
+            Home::Simulated | Home::Scheduled => ["--exact", "--nocapture"].as_slice(),
             Home::Real => ["--exact"].as_slice(),
         };
         words.extend(["--", self.name].map(str::to_owned));
@@ -43,19 +62,54 @@ impl Part {
     }
 }
 
-const fn part(id: &'static str, home: Home, name: &'static str, weight: u64) -> Part {
+fn part(id: &'static str, home: Home, name: &'static str, weight: u64) -> Part {
     Part {
         id,
         home,
         name,
         weight,
         silent: false,
+        fault: fault_of(name),
+    }
+}
+
+/// Told by the case's name, which is what its readers go by too.
+fn fault_of(name: &str) -> Fault {
+    let what = if name.contains("sigkill") || name.contains("gibibyte") {
+        "SIGKILL"
+    } else if name.contains("power_cut") {
+        "power cut"
+    } else if name.contains("full_disk") || name.contains("required_space") {
+        "full disk"
+    } else if name.contains("slow_disk") {
+        "slow disk"
+    } else if name.contains("pause") {
+        "pause"
+    } else {
+        "clock jumps"
+    };
+    let (durability, weak_promise) = if name.ends_with("mode_interval") {
+        ("interval:200", "the last interval")
+    } else if name.ends_with("mode_os") {
+        ("os", "what the system had not written")
+    } else {
+        ("fsync", NOTHING)
+    };
+    Fault {
+        what,
+        durability,
+        // The page cache outlives the process.
+        may_lose: if what == "power cut" {
+            weak_promise
+        } else {
+            NOTHING
+        },
     }
 }
 
 /// All of them.
 pub(crate) fn parts() -> Vec<Part> {
-    use Home::{Real, Simulated};
+    use Home::{Real, Scheduled, Simulated};
     let mut parts = vec![
         part("F26", Simulated, "crash::a_seed_does_the_same_twice", 1),
         part(
@@ -82,6 +136,12 @@ pub(crate) fn parts() -> Vec<Part> {
             "crash::a_flipped_bit_is_noticed_or_harmless",
             5,
         ),
+        part(
+            "F6",
+            Simulated,
+            "crash::random_flips_in_a_large_log_are_noticed_or_harmless",
+            5,
+        ),
         part("F7", Simulated, "crash::any_call_may_fail", 6),
         part("F7", Simulated, "crash::any_call_of_a_start_may_fail", 2),
         part(
@@ -89,6 +149,36 @@ pub(crate) fn parts() -> Vec<Part> {
             Simulated,
             "crash::a_failed_sync_makes_nothing_durable",
             4,
+        ),
+        part(
+            "F27",
+            Scheduled,
+            "crash::schedules::answers_are_durable_in_any_order",
+            2,
+        ),
+        part(
+            "F27",
+            Scheduled,
+            "crash::schedules::commits_of_leases_meet_checkpoints_in_any_order",
+            2,
+        ),
+        part(
+            "F27",
+            Scheduled,
+            "crash::schedules::a_close_answers_everybody_in_any_order",
+            1,
+        ),
+        part(
+            "F27",
+            Scheduled,
+            "crash::schedules::room_comes_back_in_any_order",
+            1,
+        ),
+        part(
+            "F27",
+            Scheduled,
+            "crash::schedules::a_reader_meets_trims_in_any_order",
+            1,
         ),
         part("F1", Real, "crash::acknowledged_events_survive_sigkill", 14),
         part(
@@ -104,7 +194,14 @@ pub(crate) fn parts() -> Vec<Part> {
         part("F3", Real, "crash::power_cut_btrfs", 5),
         part("F3", Real, "crash::power_cut_in_mode_interval", 3),
         part("F3", Real, "crash::power_cut_in_mode_os", 3),
-        part("F9", Real, "crash::a_full_disk_pushes_back_and_goes_on", 4),
+        part("F9", Real, "crash::a_full_disk_pushes_back_and_goes_on", 3),
+        part("F9", Real, "crash::minimum_required_space_stays_free", 2),
+        part(
+            "F9",
+            Real,
+            "crash::a_full_disk_under_the_log_pushes_back_and_goes_on",
+            3,
+        ),
         part("F10", Real, "crash::a_slow_disk_slows_and_loses_nothing", 3),
         part("F15", Real, "crash::a_pause_loses_nothing", 3),
         part("F14", Real, "crash::clock_jumps_lose_nothing", 2),
@@ -120,7 +217,7 @@ pub(crate) fn never_run() -> [(&'static str, &'static str); 2] {
     [
         (
             "F27, Miri",
-            "needs a nightly toolchain with the component miri, and the pinned toolchain is a stable one",
+            "needs a nightly toolchain with the component miri; the pinned toolchain is a stable one, and no crate has unsafe code of its own",
         ),
         (
             "F10, SIGSTOP of a FUSE server",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::counts::Counts;
@@ -19,6 +19,7 @@ use crate::replay::{Replay, ReplayStream};
 use crate::segment::{self, Segment};
 use crate::settings::LogOptions;
 use crate::stream::{self, StreamState, StreamView};
+use crate::sync::RwLock;
 use crate::tail::open_segment;
 use crate::writer::StreamWriter;
 

@@ -55,6 +55,7 @@ pub mod sim_fs;
 mod sim_inode;
 mod space;
 mod stream;
+mod sync;
 mod tables;
 mod tail;
 mod tail_walk;

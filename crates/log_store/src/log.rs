@@ -4,7 +4,7 @@
 //! [`Log::close`] waits for that.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
@@ -23,6 +23,7 @@ use crate::read::{OpenSegments, ReadPlan, StreamReader};
 use crate::recovery::RecoveryReport;
 use crate::settings::{LogOptions, StreamSettings};
 use crate::stream::{StreamBounds, StreamState};
+use crate::sync::{RwLock, RwLockReadGuard};
 use crate::tables::Tables;
 use crate::threads;
 
@@ -369,7 +370,7 @@ impl Log {
         self.tables().scan_prefix(table, b"")
     }
 
-    fn tables(&self) -> std::sync::RwLockReadGuard<'_, Tables> {
+    fn tables(&self) -> RwLockReadGuard<'_, Tables> {
         let tables = &self.inner.shared.tables;
         tables.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -424,6 +425,12 @@ impl Log {
     /// As [`Log::close`].
     pub fn close_blocking(self) -> Result<(), CommitError> {
         block_on(self.close())
+    }
+
+    /// What the housekeeper does when time passes; a scheduler's time stands still.
+    #[cfg(all(test, feature = "shuttle"))]
+    pub(crate) fn tick(&self) {
+        self.inner.queue.push_tick();
     }
 
     fn state(&self, stream: StreamId) -> Result<Arc<StreamState>, ReadError> {

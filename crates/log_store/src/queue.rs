@@ -7,9 +7,8 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 
 use bytes::Bytes;
 use flafka_kafka_wire::records::BatchHeader;
@@ -20,6 +19,8 @@ use crate::error::{CommitError, ReadError};
 use crate::jobs::JobDone;
 use crate::op::{AppendStamp, Offset, Op, OpOutcome, StreamId};
 use crate::settings::StreamSettings;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Unit of the byte semaphore.
 const PERMIT_BYTES: u64 = 1024;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use bytes::Bytes;
 use flafka_kafka_wire::records::{self, BatchError, BatchHeader};
@@ -16,6 +16,7 @@ use crate::fs::{File, Fs};
 use crate::op::{Offset, Position};
 use crate::segment::{HeaderWalk, Segment};
 use crate::stream::StreamState;
+use crate::sync::Mutex;
 use crate::window::Window;
 
 /// Most segments one plan spans.

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use flafka_kafka_wire::records::{BatchError, BatchHeader, HEADER_LEN};
 
@@ -15,6 +15,7 @@ use crate::damage::resync;
 use crate::error::IoFault;
 use crate::fs::{File, Fs, OpenMode};
 use crate::index::{self, Index, IndexEntry};
+use crate::sync::{Mutex, RwLock};
 
 /// File name of the segment that starts at `base_offset`.
 pub(crate) fn file_name(base_offset: i64) -> String {

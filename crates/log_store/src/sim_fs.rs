@@ -21,7 +21,7 @@ use std::ffi::OsString;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::fs::{File, Fs, Lock, LockError, OpenMode};
 pub use crate::sim_inode::Dice;
@@ -133,6 +133,8 @@ struct Shared {
     locked: Arc<AtomicBool>,
     /// Number and kind of each call, if somebody wants the list.
     listed: Mutex<Option<Vec<(u64, CallKind)>>>,
+    /// Called before each look at the disk.
+    before_each: OnceLock<fn()>,
 }
 
 #[derive(Debug)]
@@ -184,11 +186,20 @@ impl SimFs {
                 probes: Mutex::default(),
                 locked: Arc::new(AtomicBool::new(false)),
                 listed: Mutex::default(),
+                before_each: OnceLock::new(),
             }),
         }
     }
 
+    /// Calls `hook` before each call on this disk, not on copies of it: where a scheduler may let another thread go on.
+    pub fn before_each_call(&self, hook: fn()) {
+        self.shared.before_each.get_or_init(|| hook);
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
+        if let Some(hook) = self.shared.before_each.get() {
+            hook();
+        }
         self.shared
             .disk
             .lock()

@@ -4,7 +4,7 @@
 //! moves only after the journal's sync.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
 
@@ -12,6 +12,7 @@ use crate::acks::AckState;
 use crate::op::{Offset, StreamId};
 use crate::segment::Segment;
 use crate::settings::StreamSettings;
+use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Most (epoch, start offset) pairs kept for a stream; the oldest go first.
 pub(crate) const MAX_EPOCHS: usize = 1024;

@@ -2,9 +2,8 @@
 //! gives it the time. Both end by themselves when the queue is closed.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -14,6 +13,7 @@ use crate::error::{CommitError, OpenError};
 use crate::fs::Fs;
 use crate::jobs::Job;
 use crate::queue::{Command, CommitRequest, Control, Queue, tell};
+use crate::sync::{AtomicBool, Condvar, Mutex, thread};
 
 /// How often the housekeeper looks whether time-driven work is due.
 const TICK: Duration = Duration::from_millis(100);

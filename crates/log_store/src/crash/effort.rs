@@ -34,6 +34,8 @@ pub(super) struct Effort {
     next: u64,
     end: u64,
     running: Option<u64>,
+    /// The feature that the test needs.
+    feature: Option<&'static str>,
     units: u64,
     trace: u64,
     notes: String,
@@ -68,10 +70,18 @@ impl Effort {
             next: first,
             end,
             running: None,
+            feature: None,
             units: 0,
             trace: 0,
             notes: String::new(),
         }
+    }
+
+    /// The same for a test that exists with a feature only.
+    #[cfg(feature = "shuttle")]
+    pub(super) fn with_feature(mut self, feature: &'static str) -> Effort {
+        self.feature = Some(feature);
+        self
     }
 
     /// Whether more than a quick run is asked for.
@@ -118,8 +128,10 @@ impl Effort {
     }
 
     fn replay(&self, seed: u64) -> String {
+        let feature = self.feature.map(|name| format!(" --features {name}"));
         format!(
-            "FLAFKA_CRASH_SEED={seed} cargo test -p flafka-log-store --lib crash::{} -- --exact",
+            "FLAFKA_CRASH_SEED={seed} cargo test -p flafka-log-store --lib{} crash::{} -- --exact",
+            feature.unwrap_or_default(),
             self.test
         )
     }

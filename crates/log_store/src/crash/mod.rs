@@ -12,6 +12,8 @@ mod full;
 mod interval;
 mod model;
 mod observe;
+#[cfg(feature = "shuttle")]
+mod schedules;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,8 @@ const EDQUOT: i32 = 122;
 const SEEDS_OF_F4: u64 = 40;
 /// Bits of a quick run.
 const FLIPS: u64 = 10_000;
+/// Damaged copies of each large log.
+const FLIPS_OF_A_LARGE_LOG: u64 = 500;
 
 /// F2: SIGKILL after every changing call of a history, which is also before the next one, and of the start after it.
 #[test]
@@ -335,6 +339,58 @@ fn a_flipped_bit_is_noticed_or_harmless() {
                 );
                 effort.count(1);
             }
+        }
+    }
+}
+
+/// F6: one to four random bits of a large log, in any of its files.
+#[test]
+fn random_flips_in_a_large_log_are_noticed_or_harmless() {
+    let test = "random_flips_in_a_large_log_are_noticed_or_harmless";
+    let mut effort = Effort::new("F6", test, "damaged logs", 2);
+    while let Some(seed) = effort.next_seed() {
+        let mut driver = Driver::new(seed, SimFs::new(seed));
+        driver.run(300);
+        let allowed = driver.allowed();
+        let fs = driver.fs.killed();
+        let mut dice = Dice::new(seed ^ 0xF6);
+        let files: Vec<_> = fs
+            .files()
+            .into_iter()
+            .map(|path| (fs.content(&path).unwrap(), path))
+            .filter(|(bytes, _)| used(bytes) > 0)
+            .collect();
+        let all: u64 = files.iter().map(|(bytes, _)| used(bytes) as u64).sum();
+        effort.note(&format!("seed {seed}: {} files, {all} bytes", files.len()));
+        for _ in 0..FLIPS_OF_A_LARGE_LOG {
+            let damaged = fs.killed();
+            let mut context = format!("seed {seed}");
+            let mut must = true;
+            for _ in 0..1 + dice.below(4) {
+                // Half of them where a byte is, half in a file whatever its size: the small ones tell what there is.
+                let mut at = dice.below(all);
+                let mut chosen = files.iter();
+                let file = if dice.chance(50) {
+                    let file = &files[dice.below(files.len() as u64) as usize];
+                    at = dice.below(used(&file.0) as u64);
+                    Some(file)
+                } else {
+                    chosen.find(|(bytes, _)| {
+                        let here = used(bytes) as u64;
+                        let found = at < here;
+                        at -= if found { 0 } else { here };
+                        found
+                    })
+                };
+                let (_, path) = file.expect("it is within all files");
+                let mut flipped = damaged.content(path).unwrap();
+                flipped[at as usize] ^= 1 << dice.below(8);
+                damaged.damage(path, flipped);
+                must &= must_start(path, at as usize);
+                context += &format!(", byte {at} of {}", path.display());
+            }
+            judge_damage(&damaged, &allowed, &context, must);
+            effort.count(1);
         }
     }
 }
