@@ -8,6 +8,7 @@ mod commands;
 mod damage;
 mod explain;
 mod health;
+mod jdbc;
 mod log;
 mod metrics;
 mod place;

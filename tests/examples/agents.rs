@@ -33,6 +33,20 @@ pub(crate) fn netcat_spillable(example: &str) -> Result<()> {
     agent.stop()
 }
 
+pub(crate) fn netcat_jdbc(example: &str) -> Result<()> {
+    let scene = Scene::with(&["from-database"])?;
+    let agent = scene.agent(example, "a1")?;
+    let answers = netcat::send(scene.netcat, &["hello", "world"])?;
+    ensure!(answers == ["OK", "OK"], "{answers:?}");
+    let lines = scene.until_lines(&agent, "from-database", 2)?;
+    ensure!(lines == ["hello", "world"], "{lines:?}");
+    ensure!(
+        scene.path("netcat-jdbc/flafka/c1.sqlite").is_file(),
+        "the channel has no file"
+    );
+    agent.stop()
+}
+
 pub(crate) fn exec_memory_null(example: &str) -> Result<()> {
     let scene = Scene::with(&[])?;
     let agent = scene.agent(example, "a1")?;

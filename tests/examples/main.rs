@@ -26,6 +26,7 @@ const SCENES: &[(&str, Scene)] = &[
     ("http-kafka.conf", kafka::http_kafka),
     ("kafka-file-roll.conf", kafka::kafka_file_roll),
     ("multiplexing.conf", agents::multiplexing),
+    ("netcat-jdbc.conf", agents::netcat_jdbc),
     ("netcat-logger.conf", agents::netcat_logger),
     ("netcat-spillable.conf", agents::netcat_spillable),
     ("server.properties", broker_defaults::equal_the_code),

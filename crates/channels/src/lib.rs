@@ -1,10 +1,11 @@
-//! The channels: memory, file, spillable, kafka.
+//! The channels: memory, file, spillable, jdbc, kafka.
 
 use flafka_flow::counters::{Counters, Metric};
 use flafka_flow::registry::ChannelEntry;
 use flafka_log_store::LogCounts;
 
 pub mod file;
+pub mod jdbc;
 pub mod kafka;
 pub mod memory;
 pub mod spillable;
@@ -14,6 +15,7 @@ pub const CHANNELS: &[ChannelEntry] = &[
     ChannelEntry::of::<memory::MemoryChannelFactory>(),
     ChannelEntry::of::<file::FileChannelFactory>(),
     ChannelEntry::of::<spillable::SpillableFactory>(),
+    ChannelEntry::of::<jdbc::JdbcChannelFactory>(),
     ChannelEntry::of::<kafka::KafkaChannelFactory>(),
 ];
 

@@ -1,6 +1,6 @@
 //! The spillable channel: a memory channel that goes on in files when it is full (Flume reference 2.3 `spillablememory`).
 //!
-//! The memory part is the memory channel's queue and room, the overflow a file channel of its own; [`line`] keeps the order
+//! The memory part is the memory channel's queue and room, the overflow a file channel of its own; `line` keeps the order
 //! over both. A put goes wholly to one side. It waits `overflowTimeout` for memory; then puts go to the overflow without
 //! waiting whenever memory has no room, until `overflowDeactivationThreshold` percent of it are free. A take never crosses
 //! from one part to the other, as in Flume.
@@ -15,6 +15,7 @@ mod lease;
 mod line;
 mod overflow;
 mod promise;
+mod put;
 
 pub use channel::{SpillableChannel, SpillableFactory};
 pub use config::{SpillableConfig, SpillableKeys};
