@@ -142,6 +142,11 @@ impl<'a> RecordIter<'a> {
         self.source
     }
 
+    /// Where the next record starts in [`RecordIter::source`].
+    pub(super) fn position(&self) -> usize {
+        self.position
+    }
+
     #[inline]
     fn read(&mut self) -> Result<RecordView<'a>, &'static str> {
         let source = self.source;

@@ -38,6 +38,7 @@ mod codec;
 mod error;
 mod header;
 mod iter;
+mod rewrite;
 mod varint;
 
 #[cfg(test)]
@@ -51,3 +52,4 @@ pub use self::header::{
     patch_log_append_time, patch_offset_and_epoch, validate, verify,
 };
 pub use self::iter::{HeadersView, RecordIter, RecordView, records};
+pub use self::rewrite::{append_empty, rewrite};
