@@ -11,7 +11,7 @@ use flafka_tests::running_agent::RunningAgent;
 use flafka_tests::{netcat, poll};
 use serde_json::Value;
 
-use crate::place::{Place, flafka, port};
+use crate::place::{Place, flafka, flafka_with_input, netcat_logger, port};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -119,6 +119,104 @@ fn damage_and_repair(data: &Path) -> Result<()> {
     log("verify", data, &[])?.success("verify the repaired one")?;
     let lost = u64::try_from(done.matches("lost: ").count())?;
     ensure!(lost == 1, "{done}");
+    Ok(())
+}
+
+#[test]
+fn a_compacted_topic_is_shown_as_what_it_is() -> Result<()> {
+    let place = Place::new()?;
+    let (data, kafka) = (place.path("data"), port()?);
+    let overrides = [
+        format!("listeners=PLAINTEXT://127.0.0.1:{kafka}"),
+        format!("log.dirs={}", data.display()),
+        "log.cleaner.backoff.ms=20".to_owned(),
+    ];
+    let mut arguments = vec!["up"];
+    arguments.extend(overrides.iter().flat_map(|text| ["--override", text]));
+    let conf = place.file("flume.conf", &netcat_logger(port()?, "r1"))?;
+    let mut up = RunningAgent::start(&arguments, &conf, &[], &place.path("output"))?;
+    up.until_ready()?;
+    let bootstrap = format!("127.0.0.1:{kafka}");
+    let mut create = vec!["topic", "-b", &bootstrap, "create", "states"];
+    for setting in [
+        "cleanup.policy=compact",
+        "segment.ms=1",
+        "min.cleanable.dirty.ratio=0.01",
+    ] {
+        create.extend(["-c", setting]);
+    }
+    flafka(&create)?.success("create")?;
+    let lines: String = (0..20).map(|n| format!("key {n}\tvalue {n}\n")).collect();
+    let produce = ["produce", "-b", &bootstrap, "-K", "\t", "states"];
+    // Each run is later than the one before, so each begins a segment.
+    for _ in 0..4 {
+        flafka_with_input(&produce, lines.as_bytes())?.success("produce")?;
+    }
+    let topic = |listed: &Value| {
+        let streams = listed["streams"].as_array().cloned().unwrap_or_default();
+        let states = |stream: &Value| stream["name"] == "topic/states/0";
+        streams.into_iter().find(states).unwrap_or(Value::Null)
+    };
+    let compacted = |listed: &Value| {
+        let segments = topic(listed)["segments"].as_array().cloned();
+        let mut segments = segments.unwrap_or_default().into_iter();
+        segments.find(|segment| segment["generation"] != 0)
+    };
+    // All but the segment that grows.
+    poll::until_true("the topic is compacted", LIMIT, || {
+        let stats = log("stats", &data, &["--json", "--stream", "topic/states/0"])?;
+        Ok(stats.status.success() && stats.stdout.contains("\"records\":40,"))
+    })?;
+    log("verify", &data, &[])?.success("verify while it runs")?;
+    up.stop()?;
+
+    let listed = json("ls", &data, &[])?;
+    let states = topic(&listed);
+    ensure!(
+        states["compacted"] == true && states["log_end_offset"] == 80,
+        "{states}"
+    );
+    // file.delete.delay.ms keeps what was replaced for a minute.
+    let leftovers = states["leftovers"].as_array().context("no leftovers")?;
+    ensure!(
+        leftovers.len() >= 3
+            && leftovers
+                .iter()
+                .all(|file| file["why"] == "replaced by compaction"),
+        "{states}"
+    );
+    let segment = compacted(&listed).with_context(|| states.to_string())?;
+    let path = PathBuf::from(segment["path"].as_str().context("no path")?);
+    let verified = log("verify", &data, &[])?.success("verify")?.stdout;
+    ensure!(verified.contains(": sound"), "{verified}");
+    let dumped = log("dump", &path, &["--records"])?.success("dump")?.stdout;
+    ensure!(dumped.contains("key key 0"), "{dumped}");
+
+    // As a crash before the switch leaves it.
+    let name = path
+        .file_name()
+        .context("no name")?
+        .to_string_lossy()
+        .into_owned();
+    let newer = format!("{}.999.log", name.split('.').next().unwrap_or_default());
+    fs::copy(&path, path.with_file_name(&newer))?;
+    let shown = log("ls", &data, &["--segments"])?.success("ls")?.stdout;
+    let line = |name: &str| {
+        shown
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default()
+    };
+    ensure!(line(&name).contains("compacted"), "{shown}");
+    ensure!(
+        line(&newer).contains("written by compaction, not in use"),
+        "{shown}"
+    );
+    let verified = log("verify", &data, &[])?.success("verify")?.stdout;
+    ensure!(
+        verified.contains("note: ") && verified.contains(&newer) && verified.contains(": sound"),
+        "{verified}"
+    );
     Ok(())
 }
 

@@ -45,11 +45,12 @@ pub(crate) fn build(
             .join(stream::dir_name(id, &stream.name));
         let freed = stream.freed.iter();
         let names: Vec<String> = freed
-            .flat_map(|gone| segment::all_names(gone.base))
+            .flat_map(|gone| segment::all_names(gone.base, gone.generation))
             .collect();
         if !names.is_empty() {
             unlinks.push(PendingUnlink {
                 lsn: journal.last_lsn(),
+                not_before: now,
                 dir: dir.clone(),
                 names,
             });
@@ -67,6 +68,7 @@ pub(crate) fn build(
         epoch: node.epoch,
         cluster_id: node.cluster_id,
         node_id: node.node_id,
+        housekeeping: Arc::default(),
         failure: RwLock::default(),
         counts: Counts::default(),
     };
@@ -88,6 +90,8 @@ pub(crate) fn build(
         data_bytes: 0,
         checkpoint_at: now,
         retention_at: now,
+        compacted_at: now,
+        stop_compaction: Arc::default(),
         waiters: Vec::new(),
         next_waiters: Vec::new(),
         spare_fault: None,
@@ -120,21 +124,22 @@ fn build_stream(
             if known.length > known.durable {
                 unsynced.push(Arc::clone(&segment));
             }
-            if last {
+            // What compaction wrote never grows again.
+            if last && known.generation == 0 {
                 active = Some((Arc::clone(&segment), file));
             } else {
                 open_segments.add(&segment);
             }
             segment
         } else {
-            let segment = Segment::new(&dir, known.base);
+            let segment = Segment::cleaned(&dir, known.base, known.generation, known.clean_to);
             segment.publish(known.end, known.length, known.max_timestamp);
             Arc::new(segment)
         };
         if known.durable == known.length {
             segment.note_synced(known.length, known.end);
-        } else if let Some(durable_end) = stream.durable_end.filter(|_| known.durable > 0) {
-            segment.note_synced(known.durable, durable_end);
+        } else if known.durable > 0 {
+            segment.note_synced(known.durable, known.durable_end);
         }
         view.segments.push(segment);
     }

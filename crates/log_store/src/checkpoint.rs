@@ -4,7 +4,7 @@
 //! newest are kept. Little-endian:
 //! ```text
 //! byte 0  magic "FLAFKCKP"
-//!      8  format version  u32 = 1
+//!      8  format version  u32 = 2 (1: segments without generation and clean offset)
 //!     12  flags           u32       1 = written by a clean stop
 //!     16  body length     u64
 //!     24  body
@@ -16,6 +16,7 @@
 //!         ack low i64, ack ranges: count u32, each first i64, last i64,
 //!         epochs: count u32, each epoch i32, first offset i64,
 //!         segments: count u32, each base offset i64, end offset i64, length u64, max timestamp i64,
+//!                   generation u32, clean offset i64,
 //!         producers: count u32, each id i64, epoch i16, last ms i64, batches: count u8,
 //!                    each first sequence i32, last sequence i32, base offset i64, last offset i64
 //! ```
@@ -38,7 +39,9 @@ use crate::settings::StreamSettings;
 use crate::tables::Tables;
 
 const MAGIC: &[u8; 8] = b"FLAFKCKP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest version that is read.
+const OLDEST_VERSION: u32 = 1;
 const CLEAN: u32 = 1;
 const HEADER_BYTES: usize = 24;
 /// The room for the next checkpoint.
@@ -81,6 +84,8 @@ pub(crate) struct StreamSnapshot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentSnapshot {
     pub(crate) base: i64,
+    pub(crate) generation: u32,
+    pub(crate) clean_to: i64,
     pub(crate) end: i64,
     pub(crate) length: u64,
     pub(crate) max_timestamp: i64,
@@ -132,7 +137,11 @@ impl Snapshot {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, Malformed> {
         let content = content(bytes).ok_or(Malformed)?;
         let mut reader = Reader::new(content);
-        if reader.raw(8)? != MAGIC || reader.u32()? != VERSION {
+        if reader.raw(8)? != MAGIC {
+            return Err(Malformed);
+        }
+        let version = reader.u32()?;
+        if !(OLDEST_VERSION..=VERSION).contains(&version) {
             return Err(Malformed);
         }
         let clean = reader.u32()? & CLEAN != 0;
@@ -152,7 +161,9 @@ impl Snapshot {
             snapshot.tables.put(table, key, value);
         }
         for _ in 0..reader.count(40)? {
-            snapshot.streams.push(StreamSnapshot::decode(&mut reader)?);
+            snapshot
+                .streams
+                .push(StreamSnapshot::decode(&mut reader, version)?);
         }
         if !reader.is_empty() {
             return Err(Malformed);
@@ -266,11 +277,13 @@ impl StreamSnapshot {
             out.i64(segment.end);
             out.u64(segment.length);
             out.i64(segment.max_timestamp);
+            out.u32(segment.generation);
+            out.i64(segment.clean_to);
         }
         self.producers.encode(out);
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<StreamSnapshot, Malformed> {
+    fn decode(reader: &mut Reader<'_>, version: u32) -> Result<StreamSnapshot, Malformed> {
         let id = StreamId(reader.u32()?);
         let name = std::str::from_utf8(reader.bytes()?)
             .map_err(|_| Malformed)?
@@ -286,11 +299,14 @@ impl StreamSnapshot {
             .collect::<Result<_, Malformed>>()?;
         let segments = (0..reader.count(32)?)
             .map(|_| {
+                let base = reader.i64()?;
                 Ok(SegmentSnapshot {
-                    base: reader.i64()?,
+                    base,
                     end: reader.i64()?,
                     length: reader.u64()?,
                     max_timestamp: reader.i64()?,
+                    generation: if version > 1 { reader.u32()? } else { 0 },
+                    clean_to: if version > 1 { reader.i64()? } else { base },
                 })
             })
             .collect::<Result<_, Malformed>>()?;
@@ -388,6 +404,8 @@ mod tests {
             epochs: vec![(1, Offset(0))],
             segments: vec![SegmentSnapshot {
                 base: 0,
+                generation: 3,
+                clean_to: 11,
                 end: 20,
                 length: 700,
                 max_timestamp: 77,

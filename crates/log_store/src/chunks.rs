@@ -15,6 +15,7 @@ use crate::fs::File;
 use crate::index::IndexEntry;
 use crate::op::StreamId;
 use crate::producers::Producer;
+use crate::retention::RollAge;
 use crate::segment::Segment;
 use crate::writer::StreamWriter;
 
@@ -63,8 +64,10 @@ pub(crate) struct StreamPlan {
     pub(crate) position: u64,
     pub(crate) indexed_at: Option<u64>,
     pub(crate) max_timestamp: i64,
+    pub(crate) first_timestamp: i64,
     pub(crate) producers: HashMap<i64, Producer>,
     segment_bytes: u64,
+    roll: RollAge,
 }
 
 impl StreamPlan {
@@ -81,8 +84,10 @@ impl StreamPlan {
             position: writer.position,
             indexed_at: writer.indexed_at,
             max_timestamp: writer.max_timestamp,
+            first_timestamp: writer.first_timestamp,
             producers: HashMap::new(),
             segment_bytes: u64::from(writer.settings.segment_bytes),
+            roll: RollAge::of(writer),
         }
     }
 
@@ -95,10 +100,10 @@ impl StreamPlan {
         stamp_ms: Option<i64>,
     ) {
         let length = batch.len() as u64;
-        let segment = self.segment_for(length, i64::from(header.last_offset_delta));
+        let max_timestamp = stamp_ms.unwrap_or(header.max_timestamp);
+        let segment = self.segment_for(length, i64::from(header.last_offset_delta), max_timestamp);
         let at = self.position;
         let base = self.end;
-        let max_timestamp = stamp_ms.unwrap_or(header.max_timestamp);
         let entry = self
             .indexed_at
             .is_none_or(|last| at - last >= crate::index::INDEX_STEP_BYTES);
@@ -126,12 +131,13 @@ impl StreamPlan {
     }
 
     /// The segment for the next batch; makes a new chunk where one is needed.
-    fn segment_for(&mut self, length: u64, last_offset_delta: i64) -> i64 {
+    fn segment_for(&mut self, length: u64, last_offset_delta: i64, timestamp: i64) -> i64 {
         const MAX_RELATIVE: i64 = i32::MAX as i64;
         let fits = self.segment.filter(|base| {
             let far = self.end + last_offset_delta - base > MAX_RELATIVE;
             let full = self.position > 0 && self.position + length > self.segment_bytes;
-            !far && !full
+            let old = self.roll.is_due(*base, self.first_timestamp, timestamp);
+            !far && !full && !old
         });
         let (segment, new) = match fits {
             Some(segment) => (segment, false),
@@ -139,6 +145,7 @@ impl StreamPlan {
                 self.position = 0;
                 self.indexed_at = None;
                 self.max_timestamp = i64::MIN;
+                self.first_timestamp = timestamp;
                 (self.end, true)
             }
         };

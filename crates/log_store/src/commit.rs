@@ -6,10 +6,9 @@
 //! A failed write touches nothing but the groups that caused it. After a failed sync, or a failed write of the journal,
 //! all groups of the round are refused, and nobody hears of it before the log has been mended ([`crate::mend`]).
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use crate::engine::{Engine, PendingUnlink, commit_fault};
+use crate::engine::{Engine, commit_fault};
 use crate::error::{CommitError, IoFault};
 use crate::fs::create_durably;
 use crate::index::Index;
@@ -209,7 +208,7 @@ impl Engine {
         base: i64,
     ) -> Result<(Arc<Segment>, Arc<dyn crate::fs::File>), IoFault> {
         let segment = Segment::new(&state.dir, base);
-        let file = create_durably(&*self.fs, &state.dir, &segment::file_name(base))
+        let file = create_durably(&*self.fs, &state.dir, &segment::file_name(base, 0))
             .map_err(IoFault::of("create segment", &segment.path))?;
         segment.attach(Arc::clone(&file), Index::default());
         Ok((Arc::new(segment), file))
@@ -296,7 +295,6 @@ impl Engine {
                 );
             }
         }
-        let mut trimmed: BTreeSet<StreamId> = BTreeSet::new();
         let effects = std::mem::take(&mut plan.effects);
         let (now, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|(_, its)| *its == weak);
         plan.effects = later;
@@ -313,54 +311,39 @@ impl Engine {
                 Effect::Put(table, key, value) => tables.put(table, &key, &value),
                 Effect::Delete(table, key) => tables.delete(table, &key),
                 Effect::Ack(stream, first, last) => {
-                    if let Some(writer) = self.streams.get(&stream) {
-                        writer.state.view_mut().acks.insert(first, last);
-                        trimmed.insert(stream);
+                    // At once, as a start replays it.
+                    let low = self.streams.get(&stream).map(|writer| {
+                        let acks = &mut writer.state.view_mut().acks;
+                        acks.insert(first, last);
+                        acks.low
+                    });
+                    if let Some(low) = low {
+                        self.trim(stream, low, false);
                     }
                 }
-                Effect::Trim(stream, log_start) => {
-                    self.trim(stream, log_start);
+                Effect::Trim(stream, log_start, whole) => {
+                    self.trim(stream, log_start, whole);
                 }
-            }
-        }
-        drop(tables);
-        for stream in trimmed {
-            let low = self
-                .streams
-                .get(&stream)
-                .map(|writer| writer.state.view().acks.low);
-            if let Some(low) = low {
-                self.trim(stream, low);
             }
         }
     }
 
     /// Moves the log start; the freed segments go with the next checkpoint.
-    fn trim(&mut self, stream: StreamId, log_start: Offset) {
+    fn trim(&mut self, stream: StreamId, log_start: Offset, whole: bool) {
         let Some(writer) = self.streams.get_mut(&stream) else {
             return;
         };
         let freed = {
             let mut view = writer.state.view_mut();
-            let freed = view.trim_to(log_start);
+            let freed = view.trim_to(log_start, whole);
             writer.log_start = view.log_start;
             freed
         };
         if freed.is_empty() {
             return;
         }
-        writer
-            .unsynced
-            .retain(|segment| !freed.iter().any(|gone| Arc::ptr_eq(gone, segment)));
-        let names = freed
-            .iter()
-            .flat_map(|gone| segment::all_names(gone.base_offset))
-            .collect();
-        self.unlinks.push(PendingUnlink {
-            lsn: self.journal.last_lsn(),
-            dir: writer.state.dir.clone(),
-            names,
-        });
+        writer.forget(&freed);
+        self.unlink_later(stream, &freed);
     }
 }
 

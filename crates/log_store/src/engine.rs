@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub(crate) struct InFlight {
     pub(crate) spare: bool,
     pub(crate) retire: bool,
     pub(crate) flush: bool,
+    pub(crate) compaction: bool,
     /// What the checkpoint and the flush are syncing.
     checkpointed: Vec<Arc<Segment>>,
     flushed: Vec<Arc<Segment>>,
@@ -63,10 +65,12 @@ impl InFlight {
 }
 
 /// Files whose removal waits for a checkpoint at or behind an LSN: until then a start still needs their batches to know
-/// the producers.
+/// the producers. And for a time, if the stream's settings say so.
 #[derive(Debug)]
 pub(crate) struct PendingUnlink {
     pub(crate) lsn: u64,
+    /// On the monotonic clock.
+    pub(crate) not_before: Duration,
     pub(crate) dir: PathBuf,
     pub(crate) names: Vec<String>,
 }
@@ -96,6 +100,9 @@ pub(crate) struct Engine {
     pub(crate) data_bytes: u64,
     pub(crate) checkpoint_at: Duration,
     pub(crate) retention_at: Duration,
+    pub(crate) compacted_at: Duration,
+    /// Asks a compaction step to end.
+    pub(crate) stop_compaction: Arc<AtomicBool>,
     pub(crate) waiters: Vec<oneshot::Sender<Result<(), CommitError>>>,
     pub(crate) next_waiters: Vec<oneshot::Sender<Result<(), CommitError>>>,
     /// Set while the next journal file cannot be made.
@@ -176,6 +183,8 @@ impl Engine {
             self.retention_at = now;
             self.retain();
         }
+        self.compact_if_due(now);
+        self.release_unlinks(now);
         let due = now.saturating_sub(self.checkpoint_at) >= self.options.checkpoint_interval;
         if due && self.changed {
             self.start_checkpoint();
@@ -355,6 +364,8 @@ impl Engine {
                 }
             }
             JobDone::Removed => {}
+            JobDone::Compacted(step) if self.failure.is_none() => self.compacted(step),
+            JobDone::Compacted(_) | JobDone::CompactionLost => self.in_flight.compaction = false,
         }
     }
 
@@ -396,20 +407,6 @@ impl Engine {
                 capacity: self.journal.capacity(),
             });
         }
-    }
-
-    /// Removes files that a checkpoint at `lsn` no longer names.
-    pub(crate) fn release_unlinks(&mut self, lsn: u64) {
-        let (ready, waiting) = std::mem::take(&mut self.unlinks)
-            .into_iter()
-            .partition(|unlink: &PendingUnlink| unlink.lsn <= lsn);
-        self.unlinks = waiting;
-        let ready: Vec<PendingUnlink> = ready;
-        self.jobs
-            .extend(ready.into_iter().map(|unlink| Job::Unlink {
-                dir: unlink.dir,
-                names: unlink.names,
-            }));
     }
 
     /// The final checkpoint. Nothing is in flight any more.

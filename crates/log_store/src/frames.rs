@@ -57,8 +57,9 @@ fn effect_frame<'a>(group: &mut Group<'a>, effect: &'a Effect, weak: bool) {
             prefix.i64(last.0);
             group.push(FrameKind::Ack, weak, stream.0, &prefix.into_vec(), []);
         }
-        Effect::Trim(stream, log_start) => {
+        Effect::Trim(stream, log_start, whole) => {
             prefix.i64(log_start.0);
+            prefix.u8(u8::from(*whole));
             group.push(FrameKind::Trim, weak, stream.0, &prefix.into_vec(), []);
         }
     }

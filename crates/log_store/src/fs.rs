@@ -73,6 +73,10 @@ pub trait File: Send + Sync + Debug {
     fn set_len(&self, length: u64) -> io::Result<()>;
     /// Length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// When the content last changed, milliseconds since 1970; `None` where nobody knows.
+    fn modified_ms(&self) -> io::Result<Option<i64>> {
+        Ok(None)
+    }
     /// Reserves space up to `length` and makes the file that long; new bytes read as zero.
     fn allocate(&self, length: u64) -> io::Result<()>;
 }
@@ -277,6 +281,14 @@ impl File for RealFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn modified_ms(&self) -> io::Result<Option<i64>> {
+        let changed = self.0.metadata()?.modified()?;
+        let since = changed.duration_since(std::time::UNIX_EPOCH);
+        Ok(since
+            .ok()
+            .and_then(|since| i64::try_from(since.as_millis()).ok()))
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {

@@ -199,8 +199,7 @@ pub(crate) fn load(fs: &dyn Fs, segment_path: &Path, base_offset: i64, end: u64)
         }
         entries.push(entry);
     }
-    let first = entries.first()?;
-    if first.position != 0 || first.relative_offset != 0 {
+    if entries.first()?.position != 0 {
         return None;
     }
     // Whatever the files hold beyond these entries must not stay in front of later blocks.

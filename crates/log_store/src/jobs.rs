@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::checkpoint::Snapshot;
+use crate::compact::{Pass, Step};
 use crate::error::IoFault;
 use crate::fs::{File, Fs, OpenMode, remove_durably};
 use crate::index::{self, IndexEntry};
@@ -84,6 +85,8 @@ pub(crate) enum Job {
     },
     /// Remove a deleted stream's directory.
     RemoveDir(PathBuf),
+    /// The next step of a compaction pass. Long: it has a thread of its own.
+    Compact(Box<Pass>),
 }
 
 /// How a checkpoint failed.
@@ -112,6 +115,9 @@ pub(crate) enum JobDone {
     },
     Flushed(Result<(), SyncFault>),
     Removed,
+    Compacted(Step),
+    /// The thread of a compaction step ended without an answer.
+    CompactionLost,
 }
 
 impl Job {
@@ -159,6 +165,7 @@ impl Job {
                 }
                 JobDone::Removed
             }
+            Job::Compact(pass) => JobDone::Compacted(pass.step(fs)),
             Job::RemoveDir(dir) => {
                 if let Err(error) = remove_dir(fs, &dir) {
                     tracing::warn!(dir = %dir.display(), %error, "cannot remove a deleted stream");
@@ -225,7 +232,11 @@ pub(crate) fn sync_all(files: &[SyncFile]) -> Result<(), SyncFault> {
 
 /// Removes a stream's directory with all that is in it.
 pub(crate) fn remove_dir(fs: &dyn Fs, dir: &std::path::Path) -> std::io::Result<()> {
-    for name in fs.list(dir)? {
+    let names = match fs.list(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for name in names {
         fs.remove_file(&dir.join(name))?;
     }
     fs.remove_dir(dir)?;

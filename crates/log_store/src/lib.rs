@@ -19,6 +19,7 @@ mod chunks;
 mod clock;
 mod codec;
 mod commit;
+mod compact;
 mod control;
 mod counts;
 #[cfg(test)]
@@ -30,11 +31,13 @@ mod frames;
 mod fs;
 #[doc(hidden)]
 pub mod fuzzing;
+mod housekeeping;
 mod index;
 pub mod inspect;
 mod jobs;
 mod journal;
 mod log;
+mod lookup;
 mod mend;
 mod node;
 mod op;
@@ -68,10 +71,12 @@ mod tests;
 
 pub use self::acks::AckState;
 pub use self::clock::{Clock, ManualClock, SystemClock};
+pub use self::compact::MAX_UNPACKED_BYTES;
 pub use self::counts::{LogCounts, Troubles};
 pub use self::damage::Damage;
 pub use self::error::{CommitError, IoFault, OpenError, ReadError};
 pub use self::fs::{File, Fs, Lock, LockError, OpenMode, RealFs};
+pub use self::housekeeping::Housekeeping;
 pub use self::log::{Log, Submitted};
 pub use self::op::{AppendStamp, Offset, Op, OpOutcome, Position, StreamId, Table};
 pub use self::queue::Ticket;
@@ -79,7 +84,7 @@ pub use self::read::{FileRange, ReadPlan};
 pub use self::recovery::{Cut, RecoveryReport};
 pub use self::repair::{LostOffsets, RepairAction, RepairReport, repair};
 pub use self::settings::{
-    Durability, LogOptions, MAX_KEY_BYTES, MAX_STREAM_NAME_BYTES, MAX_VALUE_BYTES,
+    Compaction, Durability, LogOptions, MAX_KEY_BYTES, MAX_STREAM_NAME_BYTES, MAX_VALUE_BYTES,
     MIN_JOURNAL_FILE_BYTES, StreamSettings, TimestampType,
 };
 pub use self::stream::StreamBounds;

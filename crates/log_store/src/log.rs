@@ -16,6 +16,7 @@ use crate::damage::Damage;
 use crate::engine::Engine;
 use crate::error::{CommitError, IoFault, OpenError, ReadError};
 use crate::fs::Fs;
+use crate::housekeeping::Housekeeping;
 use crate::op::{Offset, Op, OpOutcome, StreamId, Table};
 use crate::prepare::prepare;
 use crate::queue::{Command, CommitRequest, Control, Prepared, Queue, Reply, Ticket, block_on};
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) epoch: i32,
     pub(crate) cluster_id: String,
     pub(crate) node_id: i32,
+    pub(crate) housekeeping: Arc<Housekeeping>,
     /// Set once, when a file failed and going on in a fresh one failed too: the log stops accepting.
     pub(crate) failure: RwLock<Option<IoFault>>,
     pub(crate) counts: Counts,
@@ -273,17 +275,7 @@ impl Log {
         stream: StreamId,
     ) -> Result<Option<(Offset, i64)>, ReadError> {
         let state = self.state(stream)?;
-        let highest = {
-            let view = state.view();
-            view.segments
-                .iter()
-                .map(|segment| segment.max_timestamp())
-                .max()
-        };
-        match highest {
-            Some(highest) => self.reader(&state).offset_for_timestamp(highest),
-            None => Ok(None),
-        }
+        self.reader(&state).offset_of_max_timestamp()
     }
 
     /// Why the batch that holds `offset` cannot be read, when a read or a decoder has refused it: the bytes are copied
@@ -388,6 +380,11 @@ impl Log {
     /// The node id of the node file.
     pub fn node_id(&self) -> i32 {
         self.inner.shared.node_id
+    }
+
+    /// What retention and compaction have done since the log was opened.
+    pub fn housekeeping(&self) -> &Arc<Housekeeping> {
+        &self.inner.shared.housekeeping
     }
 
     /// Why the log has stopped accepting, if it has: for `/health`.

@@ -354,7 +354,7 @@ impl Engine {
         });
         self.jobs.extend(cuts);
         self.retire(sequences);
-        self.release_unlinks(lsn);
+        self.release_unlinks(self.clock.monotonic());
         self.tell_waiters();
     }
 }
@@ -388,9 +388,11 @@ fn soundness(loose: &Loose, file: &dyn File) -> std::io::Result<Result<i64, (u64
     Ok(Ok(walk.max_timestamp))
 }
 
-/// Whether a file is what an interrupted [`Engine::mend`] left behind.
+/// Whether a file is what an interrupted [`Engine::mend`], or an interrupted repair, left behind.
 pub(crate) fn is_leftover(name: &str) -> bool {
     let path = Path::new(name);
-    path.extension().is_some_and(|end| end == COPY_EXTENSION)
+    let copies = [COPY_EXTENSION, crate::repair::COPY_EXTENSION];
+    path.extension()
+        .is_some_and(|end| copies.iter().any(|copy| end == *copy))
         && segment::parse_file_name(&path.with_extension("log").to_string_lossy()).is_some()
 }

@@ -41,7 +41,8 @@ pub(crate) enum Effect {
     Put(Table, Bytes, Bytes),
     Delete(Table, Bytes),
     Ack(StreamId, Offset, Offset),
-    Trim(StreamId, Offset),
+    /// With whether the last segment may go too.
+    Trim(StreamId, Offset, bool),
 }
 
 /// A round.
@@ -92,7 +93,7 @@ pub(crate) fn journal_estimate(ops: &[Prepared]) -> u64 {
                 OP_BYTES + (key.len() + value.len()) as u64
             }
             Prepared::Plain(Op::Delete { key, .. }) => OP_BYTES + key.len() as u64,
-            Prepared::Plain(_) => OP_BYTES,
+            Prepared::Plain(_) | Prepared::Expire { .. } => OP_BYTES,
             Prepared::Refused(_) => 0,
         })
         .sum()
@@ -182,6 +183,9 @@ impl Plan {
                 stamp,
             } => self.judge_append(context, *stream, batches, headers, *stamp, overlay),
             Prepared::Plain(op) => self.judge_plain(context, op, overlay),
+            Prepared::Expire { stream, log_start } => {
+                self.judge_trim(context, *stream, *log_start, true, overlay)
+            }
             Prepared::Refused(error) => Err(error.clone()),
         }
     }
@@ -289,20 +293,32 @@ impl Plan {
                 Decision::Effect(ack, writer.is_weak())
             }
             Op::TrimTo { stream, log_start } => {
-                let writer = writer_of(context, *stream)?;
-                let end = Offset(self.end_of(writer, overlay));
-                if *log_start > end || log_start.0 < 0 {
-                    return Err(out_of_range(*log_start, *log_start, end));
-                }
-                if *log_start <= writer.log_start {
-                    return Ok(Decision::Outcome(OpOutcome::Done));
-                }
-                let trim = Effect::Trim(*stream, *log_start);
-                Decision::Effect(trim, writer.is_weak())
+                return self.judge_trim(context, *stream, *log_start, false, overlay);
             }
             // Appends are always prepared.
             Op::Append { .. } => return Err(CommitError::EmptyAppend),
         })
+    }
+
+    fn judge_trim(
+        &self,
+        context: &PlanContext<'_>,
+        stream: StreamId,
+        log_start: Offset,
+        whole: bool,
+        overlay: &Overlay,
+    ) -> Result<Decision<'static>, CommitError> {
+        let writer = writer_of(context, stream)?;
+        let end = Offset(self.end_of(writer, overlay));
+        if log_start > end || log_start.0 < 0 {
+            return Err(out_of_range(log_start, log_start, end));
+        }
+        // A whole one may find the log start already there and still free the last segment.
+        if log_start < writer.log_start || (log_start == writer.log_start && !whole) {
+            return Ok(Decision::Outcome(OpOutcome::Done));
+        }
+        let trim = Effect::Trim(stream, log_start, whole);
+        Ok(Decision::Effect(trim, writer.is_weak()))
     }
 
     fn judge_ack(

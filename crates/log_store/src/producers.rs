@@ -122,6 +122,12 @@ impl Producers {
         self.0.get(&producer_id)
     }
 
+    /// The last offset of each.
+    pub(crate) fn last_offsets(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        let all = self.0.iter();
+        all.filter_map(|(id, producer)| Some((*id, producer.marks.last()?.last_offset)))
+    }
+
     /// Sets one; beyond `most` the tenth that is longest silent is forgotten.
     pub(crate) fn set(&mut self, producer_id: i64, producer: Producer, most: usize) {
         self.0.insert(producer_id, producer);

@@ -41,6 +41,8 @@ pub(crate) enum Prepared {
     },
     /// Everything else.
     Plain(Op),
+    /// Retention: a trim that may free the last segment too.
+    Expire { stream: StreamId, log_start: Offset },
     /// Refused before it was queued (only with individual results).
     Refused(CommitError),
 }

@@ -1,14 +1,16 @@
-//! Reading: plans of file ranges that hold whole record batches, and lookups by time.
+//! Reading: plans of file ranges that hold whole record batches. Lookups by time: [`crate::lookup`].
 //!
 //! A plan names bytes in files, so that the broker can send them without looking at records. Nothing beyond the high
 //! watermark is ever planned. A plan keeps its files open: a segment that is deleted meanwhile still reads.
+//!
+//! Compaction leaves gaps between batches and between segments: a read goes on at the next record there is.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, PoisonError, Weak};
 
 use bytes::Bytes;
-use flafka_kafka_wire::records::{self, BatchError, BatchHeader};
+use flafka_kafka_wire::records::{BatchError, BatchHeader};
 
 use crate::damage::{Damage, jump_is_sound, resync, whole_batch};
 use crate::error::{IoFault, ReadError};
@@ -21,10 +23,11 @@ use crate::window::Window;
 
 /// Most segments one plan spans.
 const MAX_SLICES: usize = 16;
+/// A segment may be freed or replaced between the look at the stream and the opening of its file; then the look is
+/// repeated, so often at most.
+const LOOKS: usize = 5;
 /// Most sealed segments that stay open with their indexes.
 const MAX_OPEN_SEGMENTS: usize = 256;
-/// Most bytes a batch may decompress to in a lookup by time.
-const MAX_LOOKUP_BYTES: usize = 256 << 20;
 
 /// Bytes of one file.
 #[derive(Debug, Clone)]
@@ -128,6 +131,17 @@ fn hole_before(
     Some(hole)
 }
 
+/// Repeats a read that met a file which was removed after the look at the stream.
+pub(crate) fn again_if_gone<T>(read: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+    for _ in 1..LOOKS {
+        match read() {
+            Err(ReadError::Io(fault)) if fault.source.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    read()
+}
+
 /// Reads with a stream's published state.
 #[derive(Debug)]
 pub(crate) struct StreamReader<'a> {
@@ -139,6 +153,15 @@ pub(crate) struct StreamReader<'a> {
 impl StreamReader<'_> {
     /// See [`crate::Log::read`].
     pub(crate) fn plan(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        min_one_batch: bool,
+    ) -> Result<ReadPlan, ReadError> {
+        again_if_gone(|| self.plan_once(from, max_bytes, min_one_batch))
+    }
+
+    fn plan_once(
         &self,
         from: Offset,
         max_bytes: usize,
@@ -168,7 +191,6 @@ impl StreamReader<'_> {
             let first = view.segment_of(from).unwrap_or(0);
             let segments: Vec<(Arc<Segment>, u64)> = view.segments[first..]
                 .iter()
-                .take(MAX_SLICES)
                 .map(|segment| (Arc::clone(segment), segment.length()))
                 .collect();
             (segments, plan)
@@ -176,17 +198,19 @@ impl StreamReader<'_> {
         let mut room = max_bytes as u64;
         let mut offset = from;
         for (segment, length) in &segments {
+            if plan.slices.len() == MAX_SLICES {
+                return Ok(plan);
+            }
             let need_one = min_one_batch && plan.slices.is_empty();
             let (range, ends) = match self.range(segment, *length, offset, room, need_one) {
                 Ok(Found::Range(range, ends)) => (range, ends),
-                Ok(Found::NoRoom) => break,
+                Ok(Found::NoRoom) => return Ok(plan),
                 Ok(Found::Nothing) => {
                     offset = offset.max(Offset(segment.end_offset()));
-                    plan.reaches_end = offset >= plan.high_watermark;
                     continue;
                 }
                 // What lies before the damage is delivered first.
-                Err(_) if !plan.slices.is_empty() => break,
+                Err(_) if !plan.slices.is_empty() => return Ok(plan),
                 Err(error) => return Err(error),
             };
             room = room.saturating_sub(range.length as u64);
@@ -195,8 +219,9 @@ impl StreamReader<'_> {
                 return Ok(plan);
             }
             offset = Offset(segment.end_offset());
-            plan.reaches_end = offset >= plan.high_watermark;
         }
+        // What is left up to the high watermark is a gap.
+        plan.reaches_end = true;
         Ok(plan)
     }
 
@@ -212,27 +237,38 @@ impl StreamReader<'_> {
         let file = self.file_of(segment)?;
         let mut walk = HeaderWalk::new(&*file, segment.position_of(offset.0), length);
         let mut least = segment.base_offset;
+        let fault = |error| IoFault::of("read segment", &segment.path)(error);
+        let mut step = walk.step().map_err(fault)?;
         let (start, first_length) = loop {
-            let step = walk
-                .step()
-                .map_err(IoFault::of("read segment", &segment.path))?;
             match step {
                 None => return Ok(Found::Nothing),
                 Some(Ok((position, header))) if header.last_offset() >= offset.0 => {
-                    break (position, header.total_len() as u64);
+                    let found = (position, header.total_len() as u64);
+                    if header.base_offset <= offset.0 {
+                        break found;
+                    }
+                    // A gap, or a base offset that is damaged: it lies outside the checksum, and what follows tells.
+                    step = walk.step().map_err(fault)?;
+                    let follows = match &step {
+                        Some(Ok((_, behind))) => behind.base_offset > header.last_offset(),
+                        _ => true,
+                    };
+                    if follows && header.last_offset() < segment.end_offset() {
+                        break found;
+                    }
+                    continue;
                 }
                 Some(Ok((_, header))) => least = header.last_offset() + 1,
                 Some(Err(source)) => {
                     let bad = walk.position();
                     // Whoever asks for offsets behind the damage need not care.
-                    let good = walk
-                        .resync(least, segment.end_offset())
-                        .map_err(IoFault::of("read segment", &segment.path))?;
+                    let good = walk.resync(least, segment.end_offset()).map_err(fault)?;
                     if good.is_none_or(|base| base > offset.0) {
                         return Err(self.corrupt(segment, bad, source));
                     }
                 }
             }
+            step = walk.step().map_err(fault)?;
         };
         let limit = start.saturating_add(room);
         let end = if length <= limit {
@@ -258,6 +294,18 @@ impl StreamReader<'_> {
     /// What is wrong at `offset`: `None` if it can be read, or if nothing is there yet. Reads and checks the batches
     /// from the index entry before it on.
     pub(crate) fn damage_at(&self, offset: Offset) -> Result<Option<Damage>, ReadError> {
+        let hole = self.hole_at(offset)?;
+        // Compaction leaves gaps.
+        let may_have_gaps = {
+            let view = self.stream.view();
+            let mut segments = view.segments.iter();
+            view.settings.compaction.is_some() || segments.any(|one| one.generation > 0)
+        };
+        Ok(hole.filter(|hole| hole.bytes > 0 || !may_have_gaps))
+    }
+
+    /// The same, gaps included.
+    fn hole_at(&self, offset: Offset) -> Result<Option<Damage>, ReadError> {
         let segments: Vec<(Arc<Segment>, u64)> = {
             let view = self.stream.view();
             if view.deleted {
@@ -318,7 +366,7 @@ impl StreamReader<'_> {
         Ok(hole)
     }
 
-    fn file_of(&self, segment: &Arc<Segment>) -> Result<Arc<dyn File>, ReadError> {
+    pub(crate) fn file_of(&self, segment: &Arc<Segment>) -> Result<Arc<dyn File>, ReadError> {
         let (file, opened) = segment.open(self.fs)?;
         if opened {
             self.open.add(segment);
@@ -326,83 +374,16 @@ impl StreamReader<'_> {
         Ok(file)
     }
 
-    fn corrupt(&self, segment: &Segment, position: u64, source: BatchError) -> ReadError {
+    pub(crate) fn corrupt(
+        &self,
+        segment: &Segment,
+        position: u64,
+        source: BatchError,
+    ) -> ReadError {
         ReadError::Corrupt {
             path: segment.path.clone(),
             position,
             source,
         }
-    }
-
-    /// See [`crate::Log::offset_for_timestamp`].
-    pub(crate) fn offset_for_timestamp(
-        &self,
-        timestamp: i64,
-    ) -> Result<Option<(Offset, i64)>, ReadError> {
-        let (segments, log_start) = {
-            let view = self.stream.view();
-            if view.deleted {
-                return Err(ReadError::UnknownStream(self.stream.id));
-            }
-            let segments: Vec<(Arc<Segment>, u64)> = view
-                .segments
-                .iter()
-                .map(|segment| (Arc::clone(segment), segment.length()))
-                .collect();
-            (segments, view.log_start)
-        };
-        for (segment, length) in segments {
-            if segment.max_timestamp() < timestamp {
-                continue;
-            }
-            if let Some(found) = self.first_at(&segment, length, timestamp, log_start)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    fn first_at(
-        &self,
-        segment: &Arc<Segment>,
-        length: u64,
-        timestamp: i64,
-        log_start: Offset,
-    ) -> Result<Option<(Offset, i64)>, ReadError> {
-        let file = self.file_of(segment)?;
-        let mut walk = HeaderWalk::new(&*file, segment.position_at_time(timestamp), length);
-        let mut scratch = Vec::new();
-        while let Some(step) = walk
-            .step()
-            .map_err(IoFault::of("read segment", &segment.path))?
-        {
-            let Ok((position, header)) = step else {
-                let good = walk.resync(segment.base_offset, i64::MAX);
-                let good = good.map_err(IoFault::of("read segment", &segment.path))?;
-                if good.is_none() {
-                    break;
-                }
-                continue;
-            };
-            if header.max_timestamp < timestamp || header.last_offset() < log_start.0 {
-                continue;
-            }
-            let mut batch = vec![0; header.total_len()];
-            file.read_exact_at(&mut batch, position)
-                .map_err(IoFault::of("read segment", &segment.path))?;
-            let bad = |source| self.corrupt(segment, position, source);
-            if records::verify(&batch).is_err() {
-                continue; // Damaged: the next good one is the answer.
-            }
-            let iter =
-                records::records(&header, &batch, &mut scratch, MAX_LOOKUP_BYTES).map_err(bad)?;
-            for record in iter {
-                let record = record.map_err(bad)?;
-                if record.timestamp >= timestamp && record.offset >= log_start.0 {
-                    return Ok(Some((Offset(record.offset), record.timestamp)));
-                }
-            }
-        }
-        Ok(None)
     }
 }

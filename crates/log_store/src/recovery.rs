@@ -377,7 +377,7 @@ fn redo(
         let Some(stream) = replay.streams.get(&redo.stream) else {
             continue;
         };
-        if !stream.needs(redo.segment) {
+        if !stream.needs(redo.segment, 0) {
             continue;
         }
         let same = |(id, base, ..): &&(StreamId, i64, Arc<dyn File>, PathBuf)| {
@@ -385,11 +385,11 @@ fn redo(
         };
         if open.as_ref().filter(same).is_none() {
             let dir = dirs.log.join(stream::dir_name(redo.stream, &stream.name));
-            let path = dir.join(segment::file_name(redo.segment));
+            let path = dir.join(segment::file_name(redo.segment, 0));
             let live = stream
                 .segments
                 .iter()
-                .any(|known| known.base == redo.segment);
+                .any(|known| known.base == redo.segment && known.generation == 0);
             let Some(file) = open_or_create(fs, &dir, redo, &path, live)? else {
                 continue;
             };
@@ -422,7 +422,7 @@ fn open_or_create(
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !live => Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && redo.position == 0 => {
-            let name = segment::file_name(redo.segment);
+            let name = segment::file_name(redo.segment, 0);
             let file = create_durably(fs, dir, &name);
             let file = file.map_err(IoFault::of("create segment", path))?;
             Ok(Some(file))

@@ -22,11 +22,15 @@ use crate::tables::Tables;
 #[derive(Debug, Clone)]
 pub(crate) struct ReplaySegment {
     pub(crate) base: i64,
+    pub(crate) generation: u32,
+    pub(crate) clean_to: i64,
     pub(crate) end: i64,
     pub(crate) length: u64,
     pub(crate) max_timestamp: i64,
     /// Bytes that the checkpoint names: synced, not looked at again.
     pub(crate) durable: u64,
+    /// The offset behind them.
+    pub(crate) durable_end: i64,
     /// Bytes that must be there, or acknowledged data is gone.
     pub(crate) promised: u64,
     /// What the journal refers to behind the checkpoint, ascending.
@@ -39,10 +43,13 @@ impl ReplaySegment {
     pub(crate) fn new(base: i64) -> Self {
         ReplaySegment {
             base,
+            generation: 0,
+            clean_to: base,
             end: base,
             length: 0,
             max_timestamp: i64::MIN,
             durable: 0,
+            durable_end: base,
             promised: 0,
             refs: Vec::new(),
             open_end: false,
@@ -69,8 +76,6 @@ pub(crate) struct ReplayStream {
     pub(crate) settings: StreamSettings,
     pub(crate) log_start: Offset,
     pub(crate) end: i64,
-    /// Offset at which the checkpoint ends.
-    pub(crate) durable_end: Option<i64>,
     pub(crate) acks: AckState,
     pub(crate) epochs: Vec<(i32, Offset)>,
     pub(crate) segments: Vec<ReplaySegment>,
@@ -107,10 +112,13 @@ impl From<StreamSnapshot> for ReplayStream {
     fn from(stream: StreamSnapshot) -> Self {
         let durable = |segment: &SegmentSnapshot| ReplaySegment {
             base: segment.base,
+            generation: segment.generation,
+            clean_to: segment.clean_to,
             end: segment.end,
             length: segment.length,
             max_timestamp: segment.max_timestamp,
             durable: segment.length,
+            durable_end: segment.end,
             promised: segment.length,
             refs: Vec::new(),
             open_end: false,
@@ -120,7 +128,6 @@ impl From<StreamSnapshot> for ReplayStream {
             settings: stream.settings,
             log_start: stream.log_start,
             end: stream.end,
-            durable_end: Some(stream.end),
             acks: stream.acks,
             epochs: stream.epochs,
             segments: stream.segments.iter().map(durable).collect(),
@@ -186,9 +193,31 @@ impl Replay {
                 let stream = self.stream(id)?;
                 stream.acks.insert(Offset(first), Offset(last));
                 let low = stream.acks.low;
-                stream.trim_to(low);
+                stream.trim_to(low, false);
             }
-            Record::Trim { log_start } => self.stream(id)?.trim_to(Offset(log_start)),
+            Record::Trim { log_start, whole } => {
+                self.stream(id)?.trim_to(Offset(log_start), whole);
+            }
+            Record::Switch {
+                first,
+                end,
+                generation,
+                length,
+                max_timestamp,
+                clean_to,
+            } => self.stream(id)?.switch(ReplaySegment {
+                base: first,
+                generation,
+                clean_to,
+                end,
+                length,
+                max_timestamp,
+                durable: length,
+                durable_end: end,
+                promised: length,
+                refs: Vec::new(),
+                open_end: false,
+            })?,
             Record::Append {
                 segment,
                 position,
@@ -247,7 +276,6 @@ impl Replay {
             settings,
             log_start: Offset(0),
             end: 0,
-            durable_end: None,
             acks: AckState::default(),
             epochs: Vec::new(),
             segments: Vec::new(),
@@ -279,7 +307,7 @@ impl ReplayStream {
             }
         }
         if let Some(last) = self.segments.last_mut()
-            && last.base == segment
+            && (last.base, last.generation) == (segment, 0)
             && position > last.length
         {
             last.length = position;
@@ -296,7 +324,8 @@ impl ReplayStream {
         promised: bool,
         batches_crc: Option<u32>,
     ) -> Result<(), String> {
-        let known = self.segments.last().map(|last| (last.base, last.length));
+        let last = self.segments.last().filter(|last| last.generation == 0);
+        let known = last.map(|last| (last.base, last.length));
         match known {
             Some((base, end)) if base == segment => {
                 if end != position {
@@ -351,19 +380,50 @@ impl ReplayStream {
         Ok(())
     }
 
-    /// Whether anybody still needs the segment that starts at `base`.
-    pub(crate) fn needs(&self, base: i64) -> bool {
+    /// Whether anybody still needs the file of a segment.
+    pub(crate) fn needs(&self, base: i64, generation: u32) -> bool {
         let mut all = self.segments.iter().chain(&self.freed);
-        all.any(|segment| segment.base == base)
+        all.any(|segment| (segment.base, segment.generation) == (base, generation))
+    }
+
+    /// Whether a file of the segment at `base` can only be one that compaction has replaced: only it makes gaps, and
+    /// segments of another generation.
+    pub(crate) fn is_replaced(&self, base: i64) -> bool {
+        let mut all = self.segments.iter();
+        !all.any(|one| one.generation == 0 && (one.base..one.end).contains(&base))
+    }
+
+    /// Puts what compaction wrote in the place of the segments from `new.base` to `new.end`. Its file was durable before
+    /// the journal named it.
+    fn switch(&mut self, new: ReplaySegment) -> Result<(), String> {
+        let from = self.segments.partition_point(|one| one.base < new.base);
+        let to = self.segments.partition_point(|one| one.base < new.end);
+        let old = self.segments.get(from..to).unwrap_or_default();
+        let ends = old.last().is_some_and(|last| last.end == new.end);
+        if !ends || old.first().is_none_or(|first| first.base != new.base) {
+            return Err(format!(
+                "replaces segments {} to {}, which are not there",
+                new.base, new.end
+            ));
+        }
+        // Everything before it was durable too, or compaction would not have read it.
+        for earlier in &mut self.segments[..from] {
+            earlier.promised = earlier.length;
+        }
+        let put = (new.length > 0).then_some(new);
+        let old: Vec<ReplaySegment> = self.segments.splice(from..to, put).collect();
+        let unseen = old.into_iter().filter(|one| one.length > one.durable);
+        self.freed.extend(unseen);
+        Ok(())
     }
 
     /// As [`crate::stream::StreamView::trim_to`].
-    fn trim_to(&mut self, log_start: Offset) {
+    fn trim_to(&mut self, log_start: Offset, whole: bool) {
         self.log_start = self.log_start.max(log_start);
         self.acks.raise_low(self.log_start);
         self.log_start = self.log_start.max(self.acks.low);
-        let sealed = self.segments.len().saturating_sub(1);
-        let freed = self.segments[..sealed]
+        let may_go = self.segments.len().saturating_sub(usize::from(!whole));
+        let freed = self.segments[..may_go]
             .iter()
             .take_while(|segment| segment.end <= self.log_start.0)
             .count();

@@ -23,7 +23,7 @@ impl TailCheck<'_> {
         names: &BTreeSet<String>,
     ) -> Result<(), OpenError> {
         loop {
-            let next = segment::file_name(stream.end);
+            let next = segment::file_name(stream.end, 0);
             let known = stream.segments.last().map(|last| last.base);
             if known != Some(stream.end) && names.contains(&next) {
                 stream.segments.push(ReplaySegment::new(stream.end));
@@ -34,7 +34,9 @@ impl TailCheck<'_> {
             let Some(last) = stream.segments.last_mut() else {
                 return Ok(());
             };
-            let path = self.dir.join(segment::file_name(last.base));
+            let path = self
+                .dir
+                .join(segment::file_name(last.base, last.generation));
             let fault = |action| IoFault::of(action, &path);
             let file = match self.fs.open(&path, OpenMode::Read) {
                 Ok(file) => file,

@@ -1,5 +1,6 @@
 //! A segment: one file `<base offset, 20 digits>.log` with whole record batches v2 in offset order and nothing else, so
-//! Kafka's own `DumpLogSegments` reads it. The drawing of a batch is in [`flafka_kafka_wire::records`].
+//! Kafka's own `DumpLogSegments` reads it. The drawing of a batch is in [`flafka_kafka_wire::records`]. A segment that
+//! compaction wrote carries its generation, from 1: `<base offset, 20 digits>.<generation>.log`.
 //!
 //! Invariant: `length` and `end_offset` only ever name whole batches that were published; bytes behind `length` in the
 //! file are unacknowledged and may be overwritten.
@@ -17,23 +18,41 @@ use crate::fs::{File, Fs, OpenMode};
 use crate::index::{self, Index, IndexEntry};
 use crate::sync::{Mutex, RwLock};
 
+/// Extension of a file that compaction has not finished.
+pub(crate) const UNFINISHED: &str = "cleaned";
+
 /// File name of the segment that starts at `base_offset`.
-pub(crate) fn file_name(base_offset: i64) -> String {
-    format!("{base_offset:020}.log")
+pub(crate) fn file_name(base_offset: i64, generation: u32) -> String {
+    format!("{}.log", stem(base_offset, generation))
 }
 
 /// Names of the segment and its index files.
-pub(crate) fn all_names(base_offset: i64) -> [String; 3] {
-    ["log", "oix", "tix"].map(|extension| format!("{base_offset:020}.{extension}"))
+pub(crate) fn all_names(base_offset: i64, generation: u32) -> [String; 3] {
+    ["log", "oix", "tix"].map(|extension| format!("{}.{extension}", stem(base_offset, generation)))
 }
 
-/// The base offset of a segment's file name.
-pub(crate) fn parse_file_name(name: &str) -> Option<i64> {
-    let digits = name.strip_suffix(".log")?;
+fn stem(base_offset: i64, generation: u32) -> String {
+    match generation {
+        0 => format!("{base_offset:020}"),
+        _ => format!("{base_offset:020}.{generation}"),
+    }
+}
+
+/// The base offset and generation of a segment's file name.
+pub(crate) fn parse_file_name(name: &str) -> Option<(i64, u32)> {
+    let stem = name.strip_suffix(".log")?;
+    let (digits, generation) = match stem.split_once('.') {
+        Some((digits, generation)) => {
+            let generation = generation.parse().ok().filter(|number| *number > 0)?;
+            (digits, generation)
+        }
+        None => (stem, 0),
+    };
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok()
+    let base_offset = digits.parse().ok()?;
+    (file_name(base_offset, generation) == name).then_some((base_offset, generation))
 }
 
 /// One segment, shared between the commit thread and readers.
@@ -41,6 +60,10 @@ pub(crate) fn parse_file_name(name: &str) -> Option<i64> {
 pub(crate) struct Segment {
     /// Offset of its first record.
     pub(crate) base_offset: i64,
+    /// 0 as appended; more if compaction wrote it.
+    pub(crate) generation: u32,
+    /// Of the records below this offset none hides another; the base offset if it was never compacted.
+    pub(crate) clean_to: i64,
     /// The file.
     pub(crate) path: PathBuf,
     end_offset: AtomicI64,
@@ -59,9 +82,16 @@ struct Handles {
 
 impl Segment {
     pub(crate) fn new(dir: &Path, base_offset: i64) -> Self {
+        Self::cleaned(dir, base_offset, 0, base_offset)
+    }
+
+    /// One that compaction wrote, if `generation` is not 0.
+    pub(crate) fn cleaned(dir: &Path, base_offset: i64, generation: u32, clean_to: i64) -> Self {
         Segment {
             base_offset,
-            path: dir.join(file_name(base_offset)),
+            generation,
+            clean_to,
+            path: dir.join(file_name(base_offset, generation)),
             end_offset: AtomicI64::new(base_offset),
             length: AtomicU64::new(0),
             max_timestamp: AtomicI64::new(i64::MIN),
@@ -226,6 +256,15 @@ impl Segment {
         self.with_index(|index| index.boundary_below(limit))
             .unwrap_or(0)
     }
+}
+
+/// The time of a segment's first batch, its highest timestamp; -1 if there is none.
+pub(crate) fn first_timestamp(file: &dyn File, length: u64) -> io::Result<i64> {
+    let first = HeaderWalk::new(file, 0, length).step()?;
+    Ok(match first {
+        Some(Ok((_, header))) => header.max_timestamp,
+        _ => -1,
+    })
 }
 
 /// Walks the headers of the batches between two positions, without their records. Reads ahead a little, so that small

@@ -92,17 +92,53 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+/// How a stream is compacted: of each key only the newest record stays (Kafka `cleanup.policy=compact`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compaction {
+    /// A pass starts when at least this part of the bytes was never compacted (Kafka `min.cleanable.dirty.ratio`), in
+    /// millionths.
+    pub min_dirty_ppm: u32,
+    /// Records younger than this are left alone (Kafka `min.compaction.lag.ms`).
+    pub min_lag: Duration,
+    /// A pass starts when a record has waited this long (Kafka `max.compaction.lag.ms`); `None` = the ratio decides
+    /// alone.
+    pub max_lag: Option<Duration>,
+    /// How long a tombstone stays after the pass that found it (Kafka `delete.retention.ms`).
+    pub tombstone_retention: Duration,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Compaction {
+            min_dirty_ppm: 500_000,
+            min_lag: Duration::ZERO,
+            max_lag: None,
+            tombstone_retention: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
 /// Settings of one stream. Journaled with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamSettings {
     /// A segment is closed before it would grow beyond this (Kafka `segment.bytes`). 1 KiB to 2^31-1, default 1 GiB.
     pub segment_bytes: u32,
+    /// A segment is also closed when a batch is so much younger than its first one, or when nothing came for so long
+    /// (Kafka `segment.ms`); `None` = by size only.
+    pub segment_age: Option<Duration>,
+    /// Up to so much is taken off `segment_age`, another part for each segment (Kafka `segment.jitter.ms`).
+    pub segment_jitter: Duration,
+    /// How long the files of freed segments stay on the disk (Kafka `file.delete.delay.ms`), default 0. A full disk and
+    /// a restart end the wait.
+    pub delete_delay: Duration,
     /// When appends are acknowledged (Kafka `flush.messages`, `flush.ms`; ours `flafka.durability`).
     pub durability: Durability,
     /// Whole segments go while the stream is larger than this (Kafka `retention.bytes`); `None` = no limit.
     pub retention_bytes: Option<u64>,
     /// Whole segments go when their newest record is older than this (Kafka `retention.ms`); `None` = no limit.
     pub retention: Option<Duration>,
+    /// Whether and how the stream is compacted; `None` = never.
+    pub compaction: Option<Compaction>,
     /// Whose time records carry.
     pub timestamp_type: TimestampType,
     /// Largest batch (Kafka `max.message.bytes`), default 1 MiB + 12 as Kafka's.
@@ -115,6 +151,10 @@ impl Default for StreamSettings {
     fn default() -> Self {
         StreamSettings {
             segment_bytes: 1 << 30,
+            segment_age: None,
+            segment_jitter: Duration::ZERO,
+            delete_delay: Duration::ZERO,
+            compaction: None,
             durability: Durability::Fsync,
             retention_bytes: None,
             retention: None,
@@ -153,6 +193,15 @@ pub struct LogOptions {
     pub producer_expiry: Duration,
     /// How often retention is looked at, default 30 s.
     pub retention_check_interval: Duration,
+    /// Whether streams are compacted at all, default true (Kafka `log.cleaner.enable`).
+    pub compaction: bool,
+    /// Pause between two looks for a stream to compact, default 15 s (Kafka `log.cleaner.backoff.ms`).
+    pub compaction_pause: Duration,
+    /// Most memory for the keys of a pass, 24 bytes each, default 128 MiB (Kafka `log.cleaner.dedupe.buffer.size`).
+    /// What does not fit waits for the next pass.
+    pub compaction_buffer_bytes: u64,
+    /// Bytes that compaction reads in a second, `None` = no limit (Kafka `log.cleaner.io.max.bytes.per.second`).
+    pub compaction_bytes_per_second: Option<u64>,
     /// Appends answer "no space" below so much free space on the volume; default 64 MiB, 0 = off.
     pub min_free_bytes: u64,
     /// When groups without any stream (tables only) are acknowledged.
@@ -176,6 +225,10 @@ impl LogOptions {
             max_producers: 10_000,
             producer_expiry: Duration::from_secs(24 * 3600),
             retention_check_interval: Duration::from_secs(30),
+            compaction: true,
+            compaction_pause: Duration::from_secs(15),
+            compaction_buffer_bytes: 128 << 20,
+            compaction_bytes_per_second: None,
             min_free_bytes: 64 << 20,
             table_durability: Durability::Fsync,
             node_id: 1,

@@ -60,9 +60,8 @@ impl Engine {
             // A file system that cannot say how full it is will say so by the write.
             self.free_bytes = self.fs.space_left(&self.options.dir).unwrap_or(u64::MAX);
         }
-        if self.free_bytes < least && !self.unlinks.is_empty() {
-            // Freed segments go with a checkpoint: do not wait for its time.
-            self.start_checkpoint();
+        if self.free_bytes < least {
+            self.hurry_unlinks();
         }
         (self.free_bytes < least).then(|| {
             let source = std::io::Error::new(

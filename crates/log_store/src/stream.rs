@@ -48,7 +48,7 @@ pub(crate) struct StreamView {
     pub(crate) settings: StreamSettings,
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: Offset,
-    /// Ascending; the last one is the active segment.
+    /// Ascending; the last one may be the active segment.
     pub(crate) segments: Vec<Arc<Segment>>,
     /// (leader epoch, first offset in it), ascending.
     pub(crate) epochs: Vec<(i32, Offset)>,
@@ -96,14 +96,14 @@ impl StreamView {
         }
     }
 
-    /// Moves the log start up and takes out the segments that lie wholly below it, the active one excepted.
-    pub(crate) fn trim_to(&mut self, log_start: Offset) -> Vec<Arc<Segment>> {
+    /// Moves the log start up and takes out the segments that lie wholly below it; the last one only if `whole`.
+    pub(crate) fn trim_to(&mut self, log_start: Offset, whole: bool) -> Vec<Arc<Segment>> {
         self.acks.raise_low(log_start.max(self.log_start));
         // What is acked right behind it goes too, whichever of the two came first.
         let log_start = log_start.max(self.log_start).max(self.acks.low);
         self.log_start = log_start;
-        let sealed = self.segments.len().saturating_sub(1);
-        let freed = self.segments[..sealed]
+        let may_go = self.segments.len().saturating_sub(usize::from(!whole));
+        let freed = self.segments[..may_go]
             .iter()
             .take_while(|segment| segment.end_offset() <= log_start.0)
             .count();

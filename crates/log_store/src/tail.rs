@@ -59,7 +59,9 @@ impl TailCheck<'_> {
     /// then nothing is known, and every sequence will be accepted.
     fn learn_from_freed(&mut self, stream: &mut ReplayStream) -> Result<(), OpenError> {
         for segment in stream.freed.clone() {
-            let path = self.dir.join(segment::file_name(segment.base));
+            let path = self
+                .dir
+                .join(segment::file_name(segment.base, segment.generation));
             let file = match self.fs.open(&path, OpenMode::Read) {
                 Ok(file) => file,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -88,7 +90,7 @@ impl TailCheck<'_> {
         let damages = self.report.damages.len();
         for at in 0..count {
             let segment = stream.segments[at].clone();
-            let name = segment::file_name(segment.base);
+            let name = segment::file_name(segment.base, segment.generation);
             let path = self.dir.join(&name);
             let tail = segment.length > segment.durable || at + 1 == count || segment.open_end;
             let good = if !names.contains(&name) && segment.promised == 0 {
@@ -145,7 +147,7 @@ impl TailCheck<'_> {
                 position: Position(found),
                 bytes: segment.durable - found,
                 first: Offset(segment.base),
-                next: Offset(start_offset(stream, segment)),
+                next: Offset(segment.durable_end),
                 what: format!(
                     "the segment ends here, {} bytes are promised",
                     segment.durable
@@ -221,7 +223,7 @@ impl TailCheck<'_> {
         let mut walk = TailWalk {
             window: Window::new(file, found.min(segment.length)),
             position: segment.durable,
-            offset: start_offset(stream, segment),
+            offset: segment.durable_end,
             max_timestamp: segment.max_timestamp,
         };
         let mut references = segment.refs.iter();
@@ -334,20 +336,26 @@ impl TailCheck<'_> {
                 continue;
             }
             let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
-            let Some(base) = segment::parse_file_name(&format!("{stem}.log")) else {
+            let parsed = segment::parse_file_name(&format!("{stem}.log"));
+            let Some((base, generation)) = parsed else {
                 continue;
             };
             // Freed ones go with the next checkpoint, not before.
-            if stream.needs(base) {
+            if stream.needs(base, generation) && extension != segment::UNFINISHED {
                 continue;
             }
             match extension {
-                "oix" | "tix" => gone.push(name.clone()),
+                "oix" | "tix" | segment::UNFINISHED => gone.push(name.clone()),
                 "log" if base < stream.log_start.0 || base >= stream.end => {
                     gone.push(name.clone());
                     if base >= stream.end {
                         self.report_stray(self.dir.join(name));
                     }
+                }
+                // Written by compaction and not switched to, or replaced since: their records are elsewhere. But with
+                // a damaged journal nobody knows.
+                "log" if !self.journal_damaged && (generation > 0 || stream.is_replaced(base)) => {
+                    gone.push(name.clone());
                 }
                 "log" => {
                     let aside = self.dir.join(format!("{stem}.stray"));
@@ -407,18 +415,6 @@ struct Walked {
     damages: Vec<Damage>,
 }
 
-/// The offset at a segment's durable position.
-fn start_offset(stream: &ReplayStream, segment: &ReplaySegment) -> i64 {
-    if segment.durable == 0 {
-        segment.base
-    } else {
-        stream
-            .durable_end
-            .filter(|_| segment.durable < segment.length)
-            .unwrap_or(segment.end)
-    }
-}
-
 fn note(stream: &mut ReplayStream, header: &BatchHeader, now_ms: i64, max_producers: usize) {
     let producers: &mut Producers = &mut stream.producers;
     producers.replay(header, now_ms, max_producers);
@@ -435,7 +431,7 @@ pub(crate) fn open_segment(
     dir: &Path,
     known: &ReplaySegment,
 ) -> Result<(Arc<segment::Segment>, Arc<dyn File>), IoFault> {
-    let segment = segment::Segment::new(dir, known.base);
+    let segment = segment::Segment::cleaned(dir, known.base, known.generation, known.clean_to);
     segment.publish(known.end, known.length, known.max_timestamp);
     let file = fs
         .open(&segment.path, OpenMode::Write)

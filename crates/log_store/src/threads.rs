@@ -1,5 +1,6 @@
 //! The log's two std threads: the commit thread, which owns the engine, and the housekeeper, which runs its jobs and
-//! gives it the time. Both end by themselves when the queue is closed.
+//! gives it the time. Both end by themselves when the queue is closed. A step of compaction takes long and gets a thread
+//! for as long as it lasts; there is at most one.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -11,14 +12,14 @@ use tokio::sync::oneshot;
 use crate::engine::Engine;
 use crate::error::{CommitError, OpenError};
 use crate::fs::Fs;
-use crate::jobs::Job;
+use crate::jobs::{Job, JobDone};
 use crate::queue::{Command, CommitRequest, Control, Queue, tell};
 use crate::sync::{AtomicBool, Condvar, Mutex, thread};
 
 /// How often the housekeeper looks whether time-driven work is due.
 const TICK: Duration = Duration::from_millis(100);
-/// Every so many looks an idle log gets a tick too, for retention.
-const IDLE_TICKS: u32 = 50;
+/// An idle log gets a tick at least this often too, for retention.
+const IDLE_TICK: Duration = Duration::from_secs(5);
 
 /// Jobs on their way to the housekeeper. Bounded by the engine, which has at most one of each periodic kind in flight.
 #[derive(Debug, Default)]
@@ -63,9 +64,10 @@ impl JobQueue {
 pub(crate) fn start(engine: Engine, queue: &Arc<Queue>) -> Result<(), OpenError> {
     let jobs = Arc::new(JobQueue::default());
     let fs = Arc::clone(&engine.shared().fs);
+    let idle_tick = engine.options.retention_check_interval.min(IDLE_TICK);
     spawn("log-keeper", {
         let (jobs, queue) = (Arc::clone(&jobs), Arc::clone(queue));
-        move || keep_house(&*fs, &jobs, &queue)
+        move || keep_house(&*fs, &jobs, &queue, idle_tick)
     })
     .inspect_err(|_| jobs.end())?;
     let queue = Arc::clone(queue);
@@ -107,17 +109,43 @@ fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(),
         .map_err(|source| OpenError::Thread { name, source })
 }
 
-fn keep_house(fs: &dyn Fs, jobs: &JobQueue, queue: &Queue) {
-    let mut idle = 0;
+fn keep_house(fs: &dyn Fs, jobs: &JobQueue, queue: &Queue, idle_tick: Duration) {
+    let mut idle = Duration::ZERO;
     while let Ok(job) = jobs.next() {
         match job {
             Some(job) => queue.push_internal(Command::Done(job.run(fs))),
-            None if jobs.busy.load(Ordering::Relaxed) || idle >= IDLE_TICKS => {
-                idle = 0;
+            None if jobs.busy.load(Ordering::Relaxed) || idle >= idle_tick => {
+                idle = Duration::ZERO;
                 queue.push_tick();
             }
-            None => idle += 1,
+            None => idle += TICK,
         }
+    }
+}
+
+/// Answers for a step of compaction, whatever becomes of its thread.
+struct StepAnswer(Arc<Queue>, Option<JobDone>);
+
+impl Drop for StepAnswer {
+    fn drop(&mut self) {
+        let done = self.1.take().unwrap_or(JobDone::CompactionLost);
+        self.0.push_internal(Command::Done(done));
+    }
+}
+
+impl StepAnswer {
+    fn give(&mut self, done: JobDone) {
+        self.1 = Some(done);
+    }
+}
+
+fn compact_aside(job: Job, fs: &Arc<dyn Fs>, queue: &Arc<Queue>) {
+    let fs = Arc::clone(fs);
+    let mut answer = StepAnswer(Arc::clone(queue), None);
+    let body = move || answer.give(job.run(&*fs));
+    // Not started, the closure is dropped, and the answer says so.
+    if let Err(error) = spawn("log-compact", body) {
+        tracing::warn!(%error, "no compaction now");
     }
 }
 
@@ -125,7 +153,7 @@ type CloseReply = Option<oneshot::Sender<Result<(), CommitError>>>;
 
 struct CommitThread<'a> {
     engine: Engine,
-    queue: &'a Queue,
+    queue: &'a Arc<Queue>,
     jobs: &'a JobQueue,
     /// Set once somebody wants the end.
     closing: Option<CloseReply>,
@@ -140,6 +168,7 @@ impl CommitThread<'_> {
                 .queue
                 .take_all(&mut waiting, self.engine.jobs_in_flight() > 0);
             if !open && waiting.is_empty() && self.closing.is_none() {
+                self.engine.stop_compaction.store(true, Ordering::Relaxed);
                 self.closing = Some(None);
             }
             while let Some(command) = waiting.pop_front() {
@@ -179,6 +208,7 @@ impl CommitThread<'_> {
             }
             Command::Checkpoint(reply) => self.engine.checkpoint_for(reply),
             Command::Close(reply) => {
+                self.engine.stop_compaction.store(true, Ordering::Relaxed);
                 self.queue.close();
                 self.closing = Some(Some(reply));
             }
@@ -204,7 +234,14 @@ impl CommitThread<'_> {
     }
 
     fn hand_over(&mut self) {
-        let jobs = self.engine.take_jobs();
+        let (long, jobs): (Vec<Job>, Vec<Job>) = self
+            .engine
+            .take_jobs()
+            .into_iter()
+            .partition(|job| matches!(job, Job::Compact(_)));
+        for job in long {
+            compact_aside(job, &self.engine.shared().fs, self.queue);
+        }
         if !jobs.is_empty() {
             self.jobs.push(jobs);
         }

@@ -15,7 +15,7 @@ use crate::fs::File;
 use crate::op::Offset;
 use crate::producers::Producers;
 use crate::read::OpenSegments;
-use crate::segment::Segment;
+use crate::segment::{self, Segment};
 use crate::settings::{Durability, StreamSettings};
 use crate::stream::StreamState;
 
@@ -36,6 +36,12 @@ pub(crate) struct StreamWriter {
     pub(crate) indexed_at: Option<u64>,
     /// Highest timestamp in it.
     pub(crate) max_timestamp: i64,
+    /// Highest timestamp of its first batch, -1 if there is none.
+    pub(crate) first_timestamp: i64,
+    /// Something was appended since the last retention pass.
+    pub(crate) touched: bool,
+    /// No compaction before this time.
+    pub(crate) compact_from: Duration,
     pub(crate) producers: Producers,
     /// Segments with bytes that no checkpoint names yet.
     pub(crate) unsynced: Vec<Arc<Segment>>,
@@ -57,6 +63,9 @@ impl StreamWriter {
             position: 0,
             indexed_at: None,
             max_timestamp: i64::MIN,
+            first_timestamp: -1,
+            touched: true,
+            compact_from: Duration::ZERO,
             producers: Producers::default(),
             unsynced: Vec::new(),
             flushed_at: now,
@@ -134,6 +143,8 @@ impl StreamWriter {
         self.position = plan.position;
         self.indexed_at = plan.indexed_at;
         self.max_timestamp = plan.max_timestamp;
+        self.first_timestamp = plan.first_timestamp;
+        self.touched = true;
         self.flush_wanted |= self.is_weak();
         state.announce(Offset(plan.end));
     }
@@ -145,17 +156,29 @@ impl StreamWriter {
         self.position = 0;
         self.indexed_at = None;
         self.max_timestamp = i64::MIN;
+        self.first_timestamp = -1;
     }
 
     /// The next batch goes behind what `segment` holds.
     pub(crate) fn go_on_in(&mut self, segment: Arc<Segment>, file: Arc<dyn File>) {
         self.position = segment.length();
         self.max_timestamp = segment.max_timestamp();
+        // Unknown, only its size and silence close the segment.
+        self.first_timestamp = segment::first_timestamp(&*file, self.position).unwrap_or(-1);
         self.indexed_at = segment
             .with_index(|index| index.last().map(|entry| u64::from(entry.position)))
             .flatten();
         self.active = Some(segment);
         self.file = Some(file);
+    }
+
+    /// Takes note that segments left the stream.
+    pub(crate) fn forget(&mut self, gone: &[Arc<Segment>]) {
+        let is_gone = |segment: &Arc<Segment>| gone.iter().any(|one| Arc::ptr_eq(one, segment));
+        self.unsynced.retain(|segment| !is_gone(segment));
+        if self.active.as_ref().is_some_and(is_gone) {
+            self.seal();
+        }
     }
 
     fn grow(&mut self, chunk: &Chunk, synced: bool) {
@@ -191,6 +214,8 @@ impl StreamWriter {
                 .iter()
                 .map(|segment| SegmentSnapshot {
                     base: segment.base_offset,
+                    generation: segment.generation,
+                    clean_to: segment.clean_to,
                     end: segment.end_offset(),
                     length: segment.length(),
                     max_timestamp: segment.max_timestamp(),

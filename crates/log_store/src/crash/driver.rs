@@ -21,10 +21,12 @@ use crate::op::{AppendStamp, Offset, Op, OpOutcome, StreamId, Table};
 use crate::prepare::prepare;
 use crate::queue::{CommitRequest, Control, Reply};
 use crate::recovery::RecoveryReport;
-use crate::settings::{Durability, LogOptions, StreamSettings};
+use crate::settings::{Compaction, Durability, LogOptions, StreamSettings};
 use crate::sim_fs::{Dice, SimFs};
 
 const DIR: &str = "/log";
+/// The stream that is compacted.
+const COMPACTED: &str = "compacted";
 
 pub(super) fn options() -> LogOptions {
     let mut options = LogOptions::new(DIR);
@@ -33,6 +35,7 @@ pub(super) fn options() -> LogOptions {
     options.checkpoint_data_bytes = 64 * 1024;
     options.bulk_bytes = 4 * 1024;
     options.min_free_bytes = 0;
+    options.compaction_pause = Duration::from_secs(5);
     options
 }
 
@@ -58,12 +61,14 @@ pub(super) struct Driver {
     refused: u64,
     /// Why the newest of them was.
     refusal: Option<CommitError>,
+    /// How often compaction put a segment in the place of others.
+    pub(super) switches: u64,
     /// States that a power cut may bring back, oldest first; the last one is `model`.
-    history: Vec<Model>,
-    engine: Option<Engine>,
-    clock: Arc<ManualClock>,
-    jobs: VecDeque<Job>,
-    dice: Dice,
+    pub(super) history: Vec<Model>,
+    pub(super) engine: Option<Engine>,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) jobs: VecDeque<Job>,
+    pub(super) dice: Dice,
     tag: u64,
     /// Weak ends when the running checkpoint was made.
     floors: Option<Vec<(String, i64)>>,
@@ -84,6 +89,7 @@ impl Driver {
             steps: 0,
             refused: 0,
             refusal: None,
+            switches: 0,
             history: vec![Model::default()],
             engine: Some(engine),
             clock,
@@ -92,7 +98,7 @@ impl Driver {
             tag: 0,
             floors: None,
         };
-        for name in ["strong", "channel", "weak"] {
+        for name in ["strong", "channel", "weak", COMPACTED] {
             driver.create(name);
         }
         Some(driver)
@@ -114,10 +120,10 @@ impl Driver {
             return;
         }
         match self.dice.below(100) {
-            0..=64 => self.round(),
-            65..=84 => self.run_job(),
-            85..=91 => self.checkpoint(),
-            92..=95 => {
+            0..=60 => self.round(),
+            61..=81 => drop(self.run_job()),
+            82..=88 => self.checkpoint(),
+            89..=95 => {
                 self.clock.advance(Duration::from_secs(6));
                 self.note_checkpoint(|engine| engine.tick());
             }
@@ -167,7 +173,7 @@ impl Driver {
         self.engine().shared.counts.read().mended
     }
 
-    fn engine(&mut self) -> &mut Engine {
+    pub(super) fn engine(&mut self) -> &mut Engine {
         self.engine.as_mut().expect("steps end with the engine")
     }
 
@@ -185,6 +191,11 @@ impl Driver {
                 Durability::Fsync
             },
             acked: name == "channel",
+            compaction: (name == COMPACTED).then(|| Compaction {
+                min_dirty_ppm: 0,
+                tombstone_retention: Duration::from_secs(20),
+                ..Compaction::default()
+            }),
             ..StreamSettings::default()
         };
         let (reply, mut receiver) = oneshot::channel();
@@ -222,10 +233,10 @@ impl Driver {
         self.collect_jobs();
     }
 
-    /// Runs the oldest job.
-    fn run_job(&mut self) {
+    /// Runs the oldest job. Says whether compaction switched: a state of its own.
+    fn run_job(&mut self) -> bool {
         let Some(job) = self.jobs.pop_front() else {
-            return;
+            return false;
         };
         let done = job.run(&self.fs);
         if let JobDone::Checkpoint { result, .. } = &done {
@@ -240,14 +251,18 @@ impl Driver {
                 }
             }
         }
+        let foreseen = match &done {
+            JobDone::Compacted(step) => self.foresee_switch(step),
+            _ => None,
+        };
         self.note_checkpoint(|engine| engine.job_done(done));
+        let switched = foreseen.is_some_and(|foreseen| self.settle_switch(foreseen));
         self.collect_jobs();
+        switched
     }
 
     fn run_all_jobs(&mut self) {
-        while !self.jobs.is_empty() {
-            self.run_job();
-        }
+        while !self.jobs.is_empty() && !self.run_job() {}
     }
 
     fn checkpoint(&mut self) {
@@ -428,6 +443,7 @@ impl Driver {
     }
 
     fn append(&mut self, stream: &mut ModelStream) -> Op {
+        let compacted = self.model.streams.get(COMPACTED).map(|one| one.id);
         let mut bytes = Vec::new();
         for _ in 0..1 + self.dice.below(2) {
             let large = self.dice.chance(15);
@@ -437,7 +453,8 @@ impl Driver {
                 self.dice.below(500)
             };
             let count = 1 + self.dice.below(4);
-            let batch = self.batch(stream, count, (size / count) as usize);
+            let compacted = compacted == Some(stream.id);
+            let batch = self.batch(stream, count, (size / count) as usize, compacted);
             bytes.extend_from_slice(&batch);
         }
         Op::Append {
@@ -448,7 +465,13 @@ impl Driver {
     }
 
     /// A batch that joins the stream; half of them from an idempotent producer.
-    fn batch(&mut self, stream: &mut ModelStream, count: u64, size: usize) -> Bytes {
+    fn batch(
+        &mut self,
+        stream: &mut ModelStream,
+        count: u64,
+        size: usize,
+        compacted: bool,
+    ) -> Bytes {
         self.tag += 1;
         let mut builder = BatchBuilder::new(Compression::None);
         let sequence = stream
@@ -462,11 +485,14 @@ impl Driver {
         let tag = self.tag.to_be_bytes();
         let value = vec![self.tag as u8; size];
         for _ in 0..count {
+            let few = [b'k', self.dice.below(5) as u8];
+            let key: &[u8] = if compacted { &few } else { &tag };
+            let tombstone = compacted && self.dice.chance(25);
             builder
                 .push(
                     self.tag as i64,
-                    Some(&tag),
-                    Some(&value),
+                    Some(key),
+                    (!tombstone).then_some(&value),
                     std::iter::empty(),
                 )
                 .unwrap();

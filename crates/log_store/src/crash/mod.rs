@@ -14,6 +14,7 @@ mod model;
 mod observe;
 #[cfg(feature = "shuttle")]
 mod schedules;
+mod switching;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,7 @@ fn a_kill_at_any_call_keeps_everything() {
 fn every_crash_keeps_what_was_acknowledged() {
     let test = "every_crash_keeps_what_was_acknowledged";
     let mut effort = Effort::new("F4", test, "power cuts", SEEDS_OF_F4);
+    let (mut histories, mut switches) = (0, 0);
     while let Some(seed) = effort.next_seed() {
         let mut driver = Driver::new(seed, SimFs::new(seed));
         driver.fs.probe(1 + seed % 5);
@@ -124,8 +126,12 @@ fn every_crash_keeps_what_was_acknowledged() {
                 driver.fs.probe(1 + seed % 5);
             }
         }
+        histories += 1;
+        switches += driver.switches;
         effort.trace(driver.fs.trace());
     }
+    effort.note(&format!("{switches} compactions"));
+    assert!(switches > 0 || histories < 9, "no history had a compaction");
 }
 
 /// F26: the same seed makes the same calls with the same bytes, twice.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::op::Table;
 
-/// A batch: base offset, record count, checksum (unique in a history).
+/// A batch: base offset, how many offsets it spans, checksum (unique in a history).
 pub(crate) type ModelBatch = (i64, i32, u32);
 
 /// The last batch of an idempotent producer, for the check of duplicates.
@@ -35,6 +35,8 @@ pub(crate) struct ModelStream {
     pub(crate) floor: i64,
     /// Weak data is damaged in between.
     pub(crate) holes: bool,
+    /// Batches that compaction replaced or wrote, or that were trimmed.
+    pub(crate) former: Vec<ModelBatch>,
 }
 
 /// Everything.
@@ -51,7 +53,6 @@ impl fmt::Debug for Model {
             writeln!(f, "  {key:?}: {} x {:?}", value.len(), value.first())?;
         }
         for (name, s) in &self.streams {
-            let last = s.batches.last();
             let ModelStream {
                 log_start,
                 end,
@@ -59,10 +60,11 @@ impl fmt::Debug for Model {
                 floor,
                 ..
             } = s;
-            let (acks, count) = (&s.acks, s.batches.len());
+            let acks = &s.acks;
             writeln!(
                 f,
-                "  {name}: {log_start}..{end}, low {low} {acks:?}, {count} batches, {last:?}, floor {floor}"
+                "  {name}: {log_start}..{end}, low {low} {acks:?}, floor {floor}, {:?}",
+                s.batches
             )?;
         }
         Ok(())
@@ -94,8 +96,10 @@ impl ModelStream {
         }
         self.log_start = self.log_start.max(self.low);
         let start = self.log_start;
-        self.batches
-            .retain(|(base, count, _)| base + i64::from(*count) > start);
+        let below = |(base, count, _): &ModelBatch| base + i64::from(*count) <= start;
+        self.former
+            .extend(self.batches.iter().copied().filter(below));
+        self.batches.retain(|batch| !below(batch));
     }
 
     /// First offset that is of use: a trim may meet acked offsets, and the next start then begins behind these.
@@ -169,7 +173,7 @@ impl Model {
             };
             for batch in &stream.batches {
                 // The base offset lies outside the batch's checksum, in Kafka's format as in ours.
-                let mut written = mine.batches.iter();
+                let mut written = mine.batches.iter().chain(&mine.former);
                 let known = written.any(|(_, count, crc)| (*count, *crc) == (batch.1, batch.2))
                     || batch.0 < mine.log_start;
                 assert!(known, "{context}: {name} has the made-up batch {batch:?}");

@@ -12,7 +12,10 @@ pub(super) type Problem = (Severity, u64, String);
 /// What is known after some batches.
 pub(super) struct BatchCheck {
     base: i64,
-    gaps: bool,
+    /// Offsets may be missing between batches.
+    pub(super) may_have_gaps: bool,
+    /// Batches may have fewer records than offsets.
+    pub(super) may_have_fewer_records: bool,
     index: Option<std::vec::IntoIter<IndexEntry>>,
     /// The index entry that comes next.
     entry: Option<IndexEntry>,
@@ -30,12 +33,13 @@ pub(super) struct BatchCheck {
 }
 
 impl BatchCheck {
-    /// For the segment that starts at offset `base`; with `gaps` offsets may be missing.
-    pub(super) fn new(base: i64, index: Option<Index>, gaps: bool) -> BatchCheck {
+    /// For the segment that starts at offset `base`.
+    pub(super) fn new(base: i64, index: Option<Index>) -> BatchCheck {
         let mut index = index.map(|index| index.into_entries().into_iter());
         BatchCheck {
             base,
-            gaps,
+            may_have_gaps: false,
+            may_have_fewer_records: false,
             entry: index.as_mut().and_then(Iterator::next),
             index,
             next: base,
@@ -76,13 +80,15 @@ impl BatchCheck {
     fn batch(&mut self, position: u64, header: &BatchHeader, bytes: &[u8]) {
         let base = header.base_offset;
         let behind_bad = std::mem::take(&mut self.behind_bad);
-        if base < self.next || base > self.next && !self.gaps && !behind_bad {
+        if base < self.next || base > self.next && !self.may_have_gaps && !behind_bad {
             self.error(
                 position,
                 format!("base offset {base} where {} comes next", self.next),
             );
         }
-        if let Err(error) = records::validate(bytes) {
+        if !self.may_have_fewer_records
+            && let Err(error) = records::validate(bytes)
+        {
             self.error(position, error.to_string());
         }
         if behind_bad {

@@ -177,7 +177,13 @@ fn describe(record: &Record<'_>) -> (&'static str, Vec<(&'static str, FieldValue
             "Ack",
             vec![("first", number(*first)), ("last", number(*last))],
         ),
-        Record::Trim { log_start, .. } => ("Trim", vec![("log_start", number(*log_start))]),
+        Record::Trim { log_start, whole } => (
+            "Trim",
+            vec![
+                ("log_start", number(*log_start)),
+                ("whole", number(u8::from(*whole))),
+            ],
+        ),
         Record::CreateStream { name, settings } => {
             let mut fields = vec![("name", FieldValue::Text((*name).to_string()))];
             fields.extend(settings_fields(settings));
@@ -185,6 +191,24 @@ fn describe(record: &Record<'_>) -> (&'static str, Vec<(&'static str, FieldValue
         }
         Record::DeleteStream => ("DeleteStream", Vec::new()),
         Record::UpdateStream { settings } => ("UpdateStream", settings_fields(settings)),
+        Record::Switch {
+            first,
+            end,
+            generation,
+            length,
+            max_timestamp,
+            clean_to,
+        } => (
+            "Switch",
+            vec![
+                ("first", number(*first)),
+                ("end", number(*end)),
+                ("generation", number(*generation)),
+                ("bytes", number(*length)),
+                ("max_timestamp", number(*max_timestamp)),
+                ("clean_to", number(*clean_to)),
+            ],
+        ),
     }
 }
 
@@ -197,6 +221,10 @@ fn settings_fields(settings: &StreamSettings) -> Vec<(&'static str, FieldValue)>
             FieldValue::Text(settings.durability.to_string()),
         ),
         ("acked", FieldValue::Text(settings.acked.to_string())),
+        (
+            "compacted",
+            FieldValue::Text(settings.compaction.is_some().to_string()),
+        ),
     ]
 }
 

@@ -8,10 +8,13 @@
 mod batches;
 mod files;
 mod journal;
+mod leftovers;
 mod read_only;
 mod segment;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_compacted;
 mod verify;
 
 use std::io;
@@ -20,6 +23,7 @@ use std::time::Duration;
 
 pub use self::files::owner;
 pub use self::journal::{CheckpointSummary, FieldValue, Frame, checkpoint_summary, frames};
+pub use self::leftovers::{Leftover, LeftoverKind};
 pub(crate) use self::read_only::ReadOnly;
 pub(crate) use self::segment::walk;
 pub use self::segment::{SegmentStep, walk_segment};
@@ -29,6 +33,7 @@ use crate::checkpoint;
 use crate::damage::Damage;
 use crate::engine::{CHECKPOINT_DIR, JOURNAL_DIR, LOG_DIR};
 use crate::error::{IoFault, OpenError};
+use crate::fs::Fs;
 use crate::journal::files::{self as journal_files, JournalFile};
 use crate::journal::scan;
 use crate::node::{NODE_FILE, Node};
@@ -107,9 +112,13 @@ pub struct StreamInfo {
 pub struct SegmentInfo {
     /// The file.
     pub path: PathBuf,
-    /// Offset of its first record.
+    /// Offset of its first record; compaction may have removed that one.
     pub base: Offset,
-    /// The offset behind its last record.
+    /// 0 as appended; from 1 on if compaction wrote it, one more each time.
+    pub generation: u32,
+    /// Of the records below this offset none hides another with the same key; its base if it was never compacted.
+    pub clean_to: Offset,
+    /// The offset behind its last record; compaction may have removed that one.
     pub end: Offset,
     /// Bytes that count.
     pub length: u64,
@@ -121,6 +130,12 @@ impl StreamInfo {
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.length).sum()
+    }
+
+    /// Whether offsets may be missing: it is compacted, or was.
+    pub fn is_compacted(&self) -> bool {
+        let mut segments = self.segments.iter();
+        self.settings.compaction.is_some() || segments.any(|segment| segment.generation > 0)
     }
 
     /// Records that no ack covers; `None` if the stream keeps no acks.
@@ -202,8 +217,10 @@ impl Inspection {
                 .join(LOG_DIR)
                 .join(stream::dir_name(id, &found.name));
             let segments = found.segments.iter().map(|segment| SegmentInfo {
-                path: dir.join(crate::segment::file_name(segment.base)),
+                path: dir.join(crate::segment::file_name(segment.base, segment.generation)),
                 base: Offset(segment.base),
+                generation: segment.generation,
+                clean_to: Offset(segment.clean_to),
                 end: Offset(segment.end),
                 length: segment.length,
                 durable: segment.durable,
@@ -220,6 +237,18 @@ impl Inspection {
             });
         }
     }
+}
+
+/// The paths in a directory, sorted; none if there is no such directory.
+fn list(dir: &Path) -> Result<Vec<PathBuf>, IoFault> {
+    let names = match ReadOnly.list(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(IoFault::of("list directory", dir)(error)),
+    };
+    let mut paths: Vec<PathBuf> = names.into_iter().map(|name| dir.join(name)).collect();
+    paths.sort();
+    Ok(paths)
 }
 
 /// Checkpoint and journal of a log, read as a start reads them.

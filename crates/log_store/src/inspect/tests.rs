@@ -10,7 +10,7 @@ use flafka_kafka_wire::records::{BatchBuilder, Compression};
 use super::*;
 use crate::{AppendStamp, Log, LogOptions, Op, RealFs, StreamSettings, SystemClock, repair};
 
-fn batch(first: i64, count: i64, padding: usize) -> Bytes {
+pub(super) fn batch(first: i64, count: i64, padding: usize) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     for n in first..first + count {
         let value = format!("{n}-{}", "x".repeat(padding));
@@ -63,7 +63,7 @@ fn filled(dir: &Path) -> Log {
     log
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("create");
     for entry in fs::read_dir(from).expect("list") {
         let path = entry.expect("list").path();
@@ -75,7 +75,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn errors(dir: &Path) -> Vec<Finding> {
+pub(super) fn errors(dir: &Path) -> Vec<Finding> {
     let mut found = Vec::new();
     let verified = verify(dir, &mut |step| {
         if let VerifyStep::Found(finding) = step
@@ -89,7 +89,7 @@ fn errors(dir: &Path) -> Vec<Finding> {
     found
 }
 
-fn flip(path: &Path, at: usize) {
+pub(super) fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).expect("read");
     bytes[at] ^= 0x40;
     fs::write(path, bytes).expect("write");

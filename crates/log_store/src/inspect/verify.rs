@@ -1,10 +1,9 @@
 //! Checks a log: everything can be read, and everything fits together.
 //!
 //! Node file, checkpoints, journal; then for each stream each batch with its checksum, offsets without gaps or repeats
-//! (compacted streams may have gaps), the end that checkpoint and journal promise, and indexes against the batches. A log
-//! in use is checked as it was when the check began; what retention removes meanwhile is no damage.
+//! (what compaction wrote may have gaps), the end that checkpoint and journal promise, and indexes against the batches. A
+//! log in use is checked as it was when the check began; what retention and compaction remove meanwhile is no damage.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,9 +13,9 @@ use crate::fs::{Fs, OpenMode};
 use crate::index;
 use crate::inspect::batches::{BatchCheck, Problem};
 use crate::inspect::segment::{SegmentStep, walk};
-use crate::inspect::{Inspection, SegmentInfo, StreamInfo, journal};
+use crate::inspect::{Inspection, LeftoverKind, SegmentInfo, StreamInfo, journal, list};
 use crate::node::NODE_FILE;
-use crate::op::{Offset, Position};
+use crate::op::Position;
 use crate::{checkpoint, segment};
 
 /// How bad a finding is.
@@ -188,37 +187,21 @@ impl Check<'_> {
 
     fn stream(&mut self, stream: &StreamInfo) -> Result<(), IoFault> {
         self.counts.streams += 1;
-        let mut next = None;
+        let mut next = stream.log_start;
         for (at, info) in stream.segments.iter().enumerate() {
             let last = at + 1 == stream.segments.len();
-            if next.is_some_and(|next| next != info.base) && !self.may_have_gaps(stream) {
-                let what = format!(
-                    "the segment before ends at offset {}",
-                    next.unwrap_or_default()
-                );
+            if at > 0 && info.base < next {
+                let what = format!("the segment before ends at offset {next}");
                 self.error(&info.path, 0, what);
+            } else if info.base > next && !stream.is_compacted() && !self.repaired {
+                // Not damage for certain: compaction may have been switched off since.
+                let what = format!("no segment holds offset {next} and those behind it");
+                self.note(&info.path, 0, what);
             }
-            next = Some(info.end);
+            next = info.end;
             self.segment(stream, info, last)?;
         }
-        if stream
-            .segments
-            .first()
-            .is_some_and(|first| first.base > stream.log_start)
-            && !self.may_have_gaps(stream)
-        {
-            let what = format!(
-                "the stream starts at offset {}, which no segment holds",
-                stream.log_start
-            );
-            self.error(&stream.dir, 0, what);
-        }
-        self.strays(stream)
-    }
-
-    /// Where a repair has left out what could not be read, offsets are missing for good.
-    fn may_have_gaps(&self, _stream: &StreamInfo) -> bool {
-        self.repaired
+        self.leftovers(stream)
     }
 
     fn segment(
@@ -246,7 +229,10 @@ impl Check<'_> {
             .length()
             .map_err(IoFault::of("measure segment", path))?;
         let index = index::load(fs, path, info.base.0, info.length);
-        let mut check = BatchCheck::new(info.base.0, index, self.may_have_gaps(stream));
+        let mut check = BatchCheck::new(info.base.0, index);
+        // A repair leaves out what cannot be read, and a sealed put of a file channel is one record for all its events.
+        check.may_have_gaps = info.generation > 0 || self.repaired;
+        check.may_have_fewer_records = info.generation > 0 || stream.settings.acked;
         let length = info.length.min(found);
         walk(&*file, 0, length, &mut |step| {
             check.step(step);
@@ -283,7 +269,9 @@ impl Check<'_> {
             let what = format!("the file ends here, {} bytes are promised", info.length);
             return Some((Severity::Error, found, what));
         }
-        if state.next != info.end.0 && info.length > 0 {
+        // Compaction may have removed the last records.
+        let earlier = info.generation > 0 && state.next < info.end.0;
+        if state.next != info.end.0 && !earlier && info.length > 0 {
             let what = format!(
                 "ends before offset {}, the journal says {}",
                 state.next, info.end
@@ -300,7 +288,8 @@ impl Check<'_> {
 
     /// Whether all that is wrong lies where the journal holds the bytes itself.
     fn in_journal(&self, stream: &StreamInfo, info: &SegmentInfo, problems: &[Problem]) -> bool {
-        let Some(inspection) = self.inspection else {
+        // What compaction wrote was durable before the journal named it.
+        let Some(inspection) = self.inspection.filter(|_| info.generation == 0) else {
             return false;
         };
         let mut redo = inspection
@@ -322,7 +311,7 @@ impl Check<'_> {
                 let streams = found.streams.iter().filter(|found| found.id == stream.id);
                 streams
                     .flat_map(|found| &found.segments)
-                    .any(|found| found.base == info.base)
+                    .any(|found| found.path == info.path)
             };
             if let Some(Ok(now)) = now
                 && !still(&now)
@@ -343,34 +332,30 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Files in a stream's directory that nobody knows.
-    fn strays(&mut self, stream: &StreamInfo) -> Result<(), IoFault> {
-        let known: BTreeSet<&Path> = stream.segments.iter().map(|found| &*found.path).collect();
+    /// Files in a stream's directory that are not part of it.
+    fn leftovers(&mut self, stream: &StreamInfo) -> Result<(), IoFault> {
         let in_use = self.inspection.is_some_and(|found| found.owner.is_some());
-        for path in list(&stream.dir)? {
-            let name = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned());
-            let base = name.as_deref().and_then(segment::parse_file_name);
-            let newer = base.is_some_and(|base| base >= stream.end.0);
-            let is_log = path.extension().is_some_and(|extension| extension == "log");
-            if !is_log || known.contains(&*path) || (in_use && newer) {
+        for leftover in stream.leftovers()? {
+            let kind = leftover.kind;
+            if kind == LeftoverKind::SetAside || in_use && kind.is_passing() {
                 continue;
             }
-            let why = match base {
-                Some(base) if Offset(base) < stream.log_start => {
-                    "its records are below the log start"
+            let damaged = self
+                .inspection
+                .is_some_and(|found| !found.journal_damage.is_empty());
+            let when = match kind {
+                LeftoverKind::Replaced | LeftoverKind::Freed if in_use => {
+                    "it goes with a checkpoint"
                 }
-                Some(_) if newer => "it was never journaled",
-                _ => "no checkpoint and no journal knows it",
+                LeftoverKind::Unknown => "the next start sets it aside",
+                // Damaged frames may have named it.
+                LeftoverKind::Replaced | LeftoverKind::NotSwitched if damaged => {
+                    "the next start sets it aside"
+                }
+                _ => "the next start removes it",
             };
-            self.note(
-                &path,
-                0,
-                format!(
-                    "not part of the stream: {why}; the next start removes it or sets it aside"
-                ),
-            );
+            let what = format!("not part of the stream: {kind}; {when}");
+            self.note(&leftover.path, 0, what);
         }
         Ok(())
     }
@@ -383,7 +368,7 @@ impl Check<'_> {
                 let name = path
                     .file_name()
                     .map(|name| name.to_string_lossy().into_owned());
-                let Some(base) = name.as_deref().and_then(segment::parse_file_name) else {
+                let Some((base, _)) = name.as_deref().and_then(segment::parse_file_name) else {
                     continue;
                 };
                 self.loose_segment(&path, base)?;
@@ -432,16 +417,4 @@ impl Check<'_> {
 fn is_repair_folder(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with(crate::repair::KEPT_FOLDER)
-}
-
-/// The paths in a directory, sorted; none if there is no such directory.
-fn list(dir: &Path) -> Result<Vec<PathBuf>, IoFault> {
-    let names = match super::ReadOnly.list(dir) {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(IoFault::of("list directory", dir)(error)),
-    };
-    let mut paths: Vec<PathBuf> = names.into_iter().map(|name| dir.join(name)).collect();
-    paths.sort();
-    Ok(paths)
 }

@@ -20,19 +20,24 @@
 //!  3 Put              table u8, key length u32, key, value
 //!  4 Delete           table u8, key
 //!  5 Ack              first offset i64, last offset i64
-//!  6 Trim             log start i64
+//!  6 Trim             log start i64, whole u8: 1 = the last segment may go too (missing = 0)
 //!  7 CreateStream     name length u32, name, settings
 //!  8 DeleteStream
 //!  9 UpdateStream     settings
+//! 10 Switch           first i64, end i64, generation u32, length u64, max timestamp i64, clean offset i64:
+//!                     the segments from first to end are one compacted segment now, or nothing if length is 0
 //! settings: segment bytes u32, max batch bytes u32, durability u8 (0 fsync, 1 os, 2 interval), interval ms u64,
-//!           retention bytes u64 (max = none), retention ms u64 (max = none), flags u8 (1 log append time, 2 acked)
+//!           retention bytes u64 (max = none), retention ms u64 (max = none), flags u8 (1 log append time, 2 acked,
+//!           4 what follows is there),
+//!           segment age ms u64 (max = none), segment jitter ms u64, delete delay ms u64, compacted u8 (0, 1), and then
+//!           least dirty part u32, least lag ms u64, most lag ms u64 (max = none), tombstones kept ms u64
 //! ```
 
 use std::time::Duration;
 
 use crate::codec::{Crc, Malformed, Reader, Writer};
 use crate::op::Table;
-use crate::settings::{Durability, StreamSettings, TimestampType};
+use crate::settings::{Compaction, Durability, StreamSettings, TimestampType};
 
 /// Bytes before the payload.
 pub(crate) const FRAME_HEADER_BYTES: usize = 32;
@@ -45,6 +50,10 @@ pub(crate) const APPEND_PREFIX_BYTES: usize = 24;
 
 const LAST_IN_GROUP: u8 = 1;
 const WEAK: u8 = 2;
+
+const LOG_APPEND_TIME: u8 = 1;
+const ACKED: u8 = 2;
+const EXTENDED: u8 = 4;
 
 /// The frame types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +68,7 @@ pub(crate) enum FrameKind {
     CreateStream = 7,
     DeleteStream = 8,
     UpdateStream = 9,
+    Switch = 10,
 }
 
 /// The decoded fixed part.
@@ -169,6 +179,7 @@ pub(crate) enum Record<'a> {
     },
     Trim {
         log_start: i64,
+        whole: bool,
     },
     CreateStream {
         name: &'a str,
@@ -177,6 +188,14 @@ pub(crate) enum Record<'a> {
     DeleteStream,
     UpdateStream {
         settings: StreamSettings,
+    },
+    Switch {
+        first: i64,
+        end: i64,
+        generation: u32,
+        length: u64,
+        max_timestamp: i64,
+        clean_to: i64,
     },
 }
 
@@ -214,6 +233,7 @@ impl<'a> Record<'a> {
             },
             k if k == known(FrameKind::Trim) => Record::Trim {
                 log_start: reader.i64()?,
+                whole: !reader.is_empty() && reader.u8()? != 0,
             },
             k if k == known(FrameKind::CreateStream) => Record::CreateStream {
                 name: std::str::from_utf8(reader.bytes()?).map_err(|_| Malformed)?,
@@ -222,6 +242,14 @@ impl<'a> Record<'a> {
             k if k == known(FrameKind::DeleteStream) => Record::DeleteStream,
             k if k == known(FrameKind::UpdateStream) => Record::UpdateStream {
                 settings: decode_settings(&mut reader)?,
+            },
+            k if k == known(FrameKind::Switch) => Record::Switch {
+                first: reader.i64()?,
+                end: reader.i64()?,
+                generation: reader.u32()?,
+                length: reader.u64()?,
+                max_timestamp: reader.i64()?,
+                clean_to: reader.i64()?,
             },
             _ => return Err(Malformed),
         };
@@ -243,8 +271,24 @@ pub(crate) fn encode_settings(settings: &StreamSettings, out: &mut Writer) {
     out.u64(interval);
     out.u64(settings.retention_bytes.unwrap_or(u64::MAX));
     out.u64(settings.retention.map_or(u64::MAX, ms));
-    let stamped = settings.timestamp_type == TimestampType::LogAppendTime;
-    out.u8(u8::from(stamped) | (u8::from(settings.acked) << 1));
+    let mut flags = EXTENDED;
+    if settings.timestamp_type == TimestampType::LogAppendTime {
+        flags |= LOG_APPEND_TIME;
+    }
+    if settings.acked {
+        flags |= ACKED;
+    }
+    out.u8(flags);
+    out.u64(settings.segment_age.map_or(u64::MAX, ms));
+    out.u64(ms(settings.segment_jitter));
+    out.u64(ms(settings.delete_delay));
+    out.u8(u8::from(settings.compaction.is_some()));
+    if let Some(compaction) = &settings.compaction {
+        out.u32(compaction.min_dirty_ppm);
+        out.u64(ms(compaction.min_lag));
+        out.u64(compaction.max_lag.map_or(u64::MAX, ms));
+        out.u64(ms(compaction.tombstone_retention));
+    }
 }
 
 /// The other way.
@@ -260,17 +304,48 @@ pub(crate) fn decode_settings(reader: &mut Reader<'_>) -> Result<StreamSettings,
     let some = |value: u64| (value != u64::MAX).then_some(value);
     let (retention_bytes, retention_ms) = (some(reader.u64()?), some(reader.u64()?));
     let flags = reader.u8()?;
+    let extended = match flags & EXTENDED {
+        0 => StreamSettings::default(),
+        _ => decode_extension(reader)?,
+    };
     Ok(StreamSettings {
         segment_bytes,
         durability,
         retention_bytes,
         retention: retention_ms.map(Duration::from_millis),
-        timestamp_type: if flags & 1 != 0 {
+        timestamp_type: if flags & LOG_APPEND_TIME != 0 {
             TimestampType::LogAppendTime
         } else {
             TimestampType::CreateTime
         },
         max_batch_bytes,
-        acked: flags & 2 != 0,
+        acked: flags & ACKED != 0,
+        ..extended
     })
+}
+
+fn decode_extension(reader: &mut Reader<'_>) -> Result<StreamSettings, Malformed> {
+    let age_ms = reader.u64()?;
+    let jitter_ms = reader.u64()?;
+    let delay_ms = reader.u64()?;
+    let compaction = match reader.u8()? {
+        0 => None,
+        _ => Some(Compaction {
+            min_dirty_ppm: reader.u32()?,
+            min_lag: Duration::from_millis(reader.u64()?),
+            max_lag: some_ms(reader.u64()?),
+            tombstone_retention: Duration::from_millis(reader.u64()?),
+        }),
+    };
+    Ok(StreamSettings {
+        segment_age: some_ms(age_ms),
+        segment_jitter: Duration::from_millis(jitter_ms),
+        delete_delay: Duration::from_millis(delay_ms),
+        compaction,
+        ..StreamSettings::default()
+    })
+}
+
+fn some_ms(ms: u64) -> Option<Duration> {
+    (ms != u64::MAX).then(|| Duration::from_millis(ms))
 }

@@ -25,11 +25,15 @@ use crate::inspect::{Gathered, ReadOnly, SegmentStep, owner, walk};
 use crate::journal::files::{self, FRAMES_AT};
 use crate::node::Node;
 use crate::op::{Offset, Position, StreamId};
+use crate::producers::Producers;
 use crate::replay::{ReplaySegment, ReplayStream};
 use crate::{segment, stream};
 
 /// How the folders begin in which repairs keep what they replace; a number follows.
 pub(crate) const KEPT_FOLDER: &str = "repair-";
+
+/// Extension of a segment's copy that has not taken its place yet; a start removes what is left of it.
+pub(crate) const COPY_EXTENSION: &str = "repaired";
 
 /// One thing that a repair does, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub struct LostOffsets {
     pub first: Offset,
     /// Last offset, inclusive.
     pub last: Offset,
+    /// Compaction may have removed some of them before.
+    pub compacted: bool,
 }
 
 /// What a repair did, or would do.
@@ -157,27 +163,34 @@ impl Plan<'_> {
             .join(LOG_DIR)
             .join(stream::dir_name(id, &stream.name));
         let mut segments = Vec::new();
+        // The checkpoint's producers know nothing of what came behind it. No memory is better than an outdated one: then
+        // every sequence is accepted.
+        let mut producers_are_known = stream.freed.is_empty();
         let mut known = std::mem::take(&mut stream.segments).into_iter().peekable();
         // Behind a cut journal the directory may hold more than the state knows: batches and whole segments.
         let cut = !gathered.damages.is_empty();
         loop {
             let info = match known.next() {
                 Some(info) => info,
-                None if cut && self.is_there(&dir, stream.end) => ReplaySegment::new(stream.end),
+                None if cut && is_there(&dir, stream.end) => ReplaySegment::new(stream.end),
                 None => break,
             };
             let last = known.peek().is_none();
             let mut found = self.segment(gathered, id, &dir, &info, last, cut)?;
+            producers_are_known &= found.length == info.durable;
             let end = info.end.max(found.end);
             found.close_hole(end);
             for (first, behind) in found.holes {
-                self.lost(&mut stream, first, behind);
+                self.lost(&mut stream, first, behind, info.generation > 0);
             }
             stream.end = stream.end.max(end);
             if found.length > 0 {
                 segments.push(SegmentSnapshot {
                     base: info.base,
-                    end: found.end,
+                    generation: info.generation,
+                    clean_to: info.clean_to,
+                    // What compaction wrote stands for all offsets of the segments it was made of.
+                    end: if info.generation > 0 { end } else { found.end },
                     length: found.length,
                     max_timestamp: found.max_timestamp,
                 });
@@ -194,17 +207,14 @@ impl Plan<'_> {
             acks: stream.acks,
             epochs: stream.epochs,
             segments,
-            producers: stream.producers,
+            producers: match producers_are_known {
+                true => stream.producers,
+                false => Producers::default(),
+            },
         })
     }
 
-    fn is_there(&self, dir: &Path, base: i64) -> bool {
-        ReadOnly
-            .open(&dir.join(segment::file_name(base)), OpenMode::Read)
-            .is_ok()
-    }
-
-    fn lost(&mut self, stream: &mut ReplayStream, first: i64, end: i64) {
+    fn lost(&mut self, stream: &mut ReplayStream, first: i64, end: i64, compacted: bool) {
         let first = first.max(stream.log_start.0);
         if first >= end {
             return;
@@ -217,6 +227,7 @@ impl Plan<'_> {
             stream: stream.name.clone(),
             first,
             last,
+            compacted,
         });
     }
 
@@ -229,17 +240,18 @@ impl Plan<'_> {
         last: bool,
         cut: bool,
     ) -> Result<Kept, OpenError> {
-        let path = dir.join(segment::file_name(info.base));
-        let overlay = Overlay::open(gathered, id, info.base, &path)?;
+        let path = dir.join(segment::file_name(info.base, info.generation));
+        let overlay = Overlay::open(gathered, id, info, &path)?;
         let known = overlay
             .length()
             .map_err(IoFault::of("measure segment", &path))?;
-        // Where the journal is damaged only the file knows how far the segment goes.
-        let end = match cut && (last || info.open_end) {
+        // Where the journal is damaged only the file knows how far the segment goes; what compaction wrote never grows.
+        let grows = info.generation == 0;
+        let end = match cut && grows && (last || info.open_end) {
             true => known,
             false => info.length.min(known),
         };
-        let most = if last { i64::MAX } else { info.end };
+        let most = if last && grows { i64::MAX } else { info.end };
         let mut kept = Kept::new(info.base);
         let mut bad = Vec::new();
         walk(&overlay, 0, end, &mut |step| {
@@ -392,6 +404,12 @@ impl Plan<'_> {
         };
         Ok(copy().map_err(IoFault::of("copy checkpoints", &dir))?)
     }
+}
+
+/// Whether there is a segment, as appended, that starts at `base`.
+fn is_there(dir: &Path, base: i64) -> bool {
+    let path = dir.join(segment::file_name(base, 0));
+    ReadOnly.open(&path, OpenMode::Read).is_ok()
 }
 
 /// The good batches of a segment.

@@ -8,6 +8,7 @@ use crate::error::{IoFault, OpenError};
 use crate::fs::{File, Fs, OpenMode};
 use crate::inspect::{Gathered, ReadOnly};
 use crate::op::StreamId;
+use crate::replay::ReplaySegment;
 
 /// A segment with the small appends over it that only the journal is sure to hold.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ impl Overlay {
     pub(super) fn open(
         gathered: &Gathered,
         id: StreamId,
-        base: i64,
+        segment: &ReplaySegment,
         path: &Path,
     ) -> Result<Overlay, OpenError> {
         let file = match ReadOnly.open(path, OpenMode::Read) {
@@ -37,8 +38,10 @@ impl Overlay {
             Err(error) => return Err(IoFault::of("open segment", path)(error).into()),
         };
         let mut patches = Vec::new();
-        let redo = gathered.replay.redo.iter();
-        for redo in redo.filter(|redo| redo.stream == id && redo.segment == base) {
+        // What compaction wrote was durable before the journal named it: appends are of the segment it has replaced.
+        let appended = segment.generation == 0;
+        let redo = gathered.replay.redo.iter().filter(|_| appended);
+        for redo in redo.filter(|redo| redo.stream == id && redo.segment == segment.base) {
             let Some(journal) = gathered.files.get(redo.file) else {
                 continue;
             };

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 
+use super::COPY_EXTENSION;
 use super::overlay::Overlay;
 use crate::fs::{File, Fs, OpenMode};
 use crate::index;
@@ -20,7 +21,7 @@ pub(super) fn write_anew(
     pieces: &[(u64, u64)],
     aside: &Path,
 ) -> io::Result<()> {
-    let temporary = path.with_extension("repaired");
+    let temporary = path.with_extension(COPY_EXTENSION);
     let from: &dyn File = from;
     let file = fs.open(&temporary, OpenMode::Create)?;
     let mut buffer = vec![0; 1 << 20];

@@ -190,6 +190,10 @@ impl Dump<'_> {
             ),
         ];
         line.extend(flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name));
+        if header.attributes.has_delete_horizon() {
+            let from = text::time(header.base_timestamp);
+            line.push_str(&format!("  tombstones go from {from}"));
+        }
         self.say(&line);
         if self.arguments.records {
             let records = decode(header, bytes, &mut |record| record_text(&record));
@@ -392,6 +396,7 @@ fn batch_json(position: u64, header: &BatchHeader, codec: &str) -> Value {
         "bytes": header.total_len(),
         "codec": codec,
         "base_timestamp": header.base_timestamp,
+        "delete_horizon": header.attributes.has_delete_horizon(),
         "max_timestamp": header.max_timestamp,
         "log_append_time": header.attributes.timestamp_type() == TimestampType::LogAppendTime,
         "leader_epoch": header.partition_leader_epoch,

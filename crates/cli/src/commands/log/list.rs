@@ -1,6 +1,8 @@
 //! `flafka log ls`.
 
-use flafka_log_store::inspect::{Inspection, StreamInfo};
+use std::path::Path;
+
+use flafka_log_store::inspect::{Inspection, Leftover, SegmentInfo, StreamInfo};
 use serde_json::{Value, json};
 
 use super::arguments::ListArguments;
@@ -10,7 +12,7 @@ use crate::exit::{Ending, Outcome, complain, say};
 pub(super) fn run(arguments: &ListArguments) -> Outcome {
     let found = look(&arguments.dir)?;
     if arguments.json {
-        say(&as_json(&found).to_string())?;
+        say(&as_json(&found)?.to_string())?;
     } else {
         print(&found, arguments.segments)?;
     }
@@ -80,27 +82,41 @@ fn print(found: &Inspection, segments: bool) -> anyhow::Result<()> {
     for stream in &found.streams {
         say("")?;
         say(&format!("{}  {}", stream.name, stream.dir.display()))?;
-        let rows = stream.segments.iter().map(|segment| {
-            vec![
-                segment
-                    .path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned(),
-                format!("{}..{}", segment.base, segment.end),
-                text::bytes(segment.length),
-            ]
-        });
-        for line in text::table(
-            &["SEGMENT", "OFFSETS", "BYTES"],
-            &rows.collect::<Vec<_>>(),
-            &[2],
-        ) {
+        let leftovers = stream.leftovers()?;
+        let segments = stream.segments.iter().map(segment_row);
+        let rows: Vec<Vec<String>> = segments.chain(leftovers.iter().map(leftover_row)).collect();
+        for line in text::table(&["SEGMENT", "OFFSETS", "BYTES", "STATE"], &rows, &[2]) {
             say(&line)?;
         }
     }
     Ok(())
+}
+
+fn segment_row(segment: &SegmentInfo) -> Vec<String> {
+    vec![
+        file_name(&segment.path),
+        format!("{}..{}", segment.base, segment.end),
+        text::bytes(segment.length),
+        match segment.generation {
+            0 => String::new(),
+            _ if segment.clean_to < segment.end => format!("compacted up to {}", segment.clean_to),
+            _ => "compacted".to_owned(),
+        },
+    ]
+}
+
+fn leftover_row(leftover: &Leftover) -> Vec<String> {
+    vec![
+        file_name(&leftover.path),
+        "-".to_owned(),
+        text::bytes(leftover.bytes),
+        format!("not part of the stream: {}", leftover.kind),
+    ]
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 fn row(stream: &StreamInfo) -> Vec<String> {
@@ -109,7 +125,12 @@ fn row(stream: &StreamInfo) -> Vec<String> {
         stream.name.clone(),
         stream.segments.len().to_string(),
         format!("{}..{}", stream.log_start, stream.end),
-        (stream.end.0 - stream.log_start.0).to_string(),
+        // Of compacted streams only the batches know how many are left.
+        format!(
+            "{}{}",
+            if stream.is_compacted() { "<= " } else { "" },
+            stream.end.0 - stream.log_start.0
+        ),
         text::bytes(stream.bytes()),
         stream.settings.durability.to_string(),
         stream
@@ -118,8 +139,9 @@ fn row(stream: &StreamInfo) -> Vec<String> {
     ]
 }
 
-fn as_json(found: &Inspection) -> Value {
-    let streams: Vec<Value> = found.streams.iter().map(stream_json).collect();
+fn as_json(found: &Inspection) -> anyhow::Result<Value> {
+    let streams = found.streams.iter().map(stream_json);
+    let streams = streams.collect::<anyhow::Result<Vec<Value>>>()?;
     let tables: serde_json::Map<String, Value> = found
         .tables
         .iter()
@@ -130,7 +152,7 @@ fn as_json(found: &Inspection) -> Value {
             )
         })
         .collect();
-    json!({
+    Ok(json!({
         "dir": found.dir,
         "node_id": found.node.as_ref().map(|node| node.node_id),
         "cluster_id": found.node.as_ref().map(|node| &node.cluster_id),
@@ -142,10 +164,10 @@ fn as_json(found: &Inspection) -> Value {
         "damaged_journal_bytes": found.journal_damage.iter().map(|damage| damage.bytes).sum::<u64>(),
         "tables": tables,
         "streams": streams,
-    })
+    }))
 }
 
-fn stream_json(stream: &StreamInfo) -> Value {
+fn stream_json(stream: &StreamInfo) -> anyhow::Result<Value> {
     let segments: Vec<Value> = stream
         .segments
         .iter()
@@ -155,10 +177,23 @@ fn stream_json(stream: &StreamInfo) -> Value {
                 "base_offset": segment.base.0,
                 "end_offset": segment.end.0,
                 "bytes": segment.length,
+                "generation": segment.generation,
+                "compacted_up_to": segment.clean_to.0,
             })
         })
         .collect();
-    json!({
+    let leftovers: Vec<Value> = stream
+        .leftovers()?
+        .iter()
+        .map(|leftover| {
+            json!({
+                "path": leftover.path,
+                "bytes": leftover.bytes,
+                "why": leftover.kind.to_string(),
+            })
+        })
+        .collect();
+    Ok(json!({
         "id": stream.id.0,
         "name": stream.name,
         "dir": stream.dir,
@@ -167,6 +202,8 @@ fn stream_json(stream: &StreamInfo) -> Value {
         "bytes": stream.bytes(),
         "durability": stream.settings.durability.to_string(),
         "unacked": stream.unacked(),
+        "compacted": stream.is_compacted(),
         "segments": segments,
-    })
+        "leftovers": leftovers,
+    }))
 }

@@ -25,10 +25,11 @@ pub(super) fn run(arguments: &RepairArguments) -> Outcome {
     for lost in &report.lost {
         let count = u64::try_from(lost.last.0 - lost.first.0 + 1).unwrap_or(0);
         say(&format!(
-            "lost: offsets {}..={} of {}, {}",
+            "lost: offsets {}..={} of {}, {}{}",
             lost.first,
             lost.last,
             lost.stream,
+            if lost.compacted { "at most " } else { "" },
             text::count(count, "record")
         ))?;
     }
@@ -49,7 +50,7 @@ fn as_json(report: &RepairReport, applied: bool) -> Value {
     let lost: Vec<Value> = report
         .lost
         .iter()
-        .map(|lost| json!({"stream": lost.stream, "first": lost.first.0, "last": lost.last.0}))
+        .map(|lost| json!({"stream": lost.stream, "first": lost.first.0, "last": lost.last.0, "compacted": lost.compacted}))
         .collect();
     json!({"actions": actions, "lost": lost, "applied": applied && report.kept_in.is_some(), "kept_in": report.kept_in})
 }

@@ -87,7 +87,12 @@ fn sums(stream: &StreamInfo) -> anyhow::Result<Sums> {
                         _ => sums.smallest.min(bytes),
                     };
                     sums.largest = sums.largest.max(bytes);
-                    let older = sums.oldest.unwrap_or(i64::MAX).min(header.base_timestamp);
+                    // With a delete horizon the base is no record's time.
+                    let first = match header.attributes.has_delete_horizon() {
+                        true => header.max_timestamp,
+                        false => header.base_timestamp,
+                    };
+                    let older = sums.oldest.unwrap_or(i64::MAX).min(first);
                     let newer = sums.newest.unwrap_or(i64::MIN).max(header.max_timestamp);
                     (sums.oldest, sums.newest) = (Some(older), Some(newer));
                     let codec = header.attributes.compression();
