@@ -136,7 +136,7 @@ impl Broker {
             groups: Arc::clone(&groups),
             producer_ids: Arc::new(ProducerIds::open(log.clone())),
             damage_met: Arc::default(),
-            metrics: Arc::new(BrokerMetrics::default()),
+            metrics: Arc::new(BrokerMetrics::of(&log)),
             shutdown,
             clock,
             config,
@@ -236,6 +236,10 @@ async fn open_log(
 ) -> Result<(Log, RecoveryReport), StartError> {
     let options = LogOptions {
         retention_check_interval: config.retention_check,
+        compaction: config.cleaner,
+        compaction_pause: config.cleaner_pause,
+        compaction_buffer_bytes: config.cleaner_buffer_bytes,
+        compaction_bytes_per_second: config.cleaner_bytes_per_second,
         node_id: config.node_id,
         ..LogOptions::new(config.log_dir.clone())
     };

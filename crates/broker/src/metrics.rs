@@ -3,7 +3,11 @@
 //! Plain atomics, bumped per request or per batch, never per record. Reading them is a snapshot of each counter, not
 //! of all at one instant.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use flafka_log_store::Housekeeping;
+use flafka_log_store::Log;
 
 /// API keys run from 0 to below this.
 const KEYS: usize = 96;
@@ -57,6 +61,8 @@ pub struct BrokerMetrics {
     pub produce_errors: Counter,
     /// Partition-level errors in Fetch answers.
     pub fetch_errors: Counter,
+    /// What retention and compaction of the log have done.
+    pub housekeeping: Arc<Housekeeping>,
     requests: [Counter; KEYS],
 }
 
@@ -75,12 +81,21 @@ impl Default for BrokerMetrics {
             fetched_bytes: Counter::default(),
             produce_errors: Counter::default(),
             fetch_errors: Counter::default(),
+            housekeeping: Arc::default(),
             requests: std::array::from_fn(|_| Counter::default()),
         }
     }
 }
 
 impl BrokerMetrics {
+    /// The counters of a broker over `log`.
+    pub(crate) fn of(log: &Log) -> Self {
+        BrokerMetrics {
+            housekeeping: Arc::clone(log.housekeeping()),
+            ..BrokerMetrics::default()
+        }
+    }
+
     /// Counts one request of an API key.
     pub(crate) fn count_request(&self, key: i16) {
         if let Some(counter) = usize::try_from(key)

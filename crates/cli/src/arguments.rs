@@ -287,6 +287,20 @@ pub(crate) enum TopicAction {
         /// Its name
         topic: String,
     },
+    /// Delete the oldest records of a topic: everything before an offset
+    DeleteRecords {
+        /// The topic
+        topic: String,
+        /// The first offset that stays
+        #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+        before: Option<i64>,
+        /// Everything that is there now goes
+        #[arg(long, conflicts_with = "before", required_unless_present = "before")]
+        all: bool,
+        /// Only these partitions; repeatable
+        #[arg(short, long = "partition", value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+        partitions: Vec<i32>,
+    },
     /// Delete topics with all their records
     #[command(visible_alias = "rm")]
     Delete {

@@ -108,18 +108,23 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("leader.replication.", "there are no replicas"),
     ("follower.replication.", "there are no replicas"),
     ("controlled.shutdown.", "there are no other brokers"),
-    ("log.cleaner.", "compaction is not served"),
-    ("log.cleanup.policy.", "compaction is not served"),
+    (
+        "log.cleaner.threads",
+        "one partition is compacted at a time",
+    ),
+    (
+        "log.cleaner.io.buffer.size",
+        "compaction reads and writes a mebibyte at a time",
+    ),
+    (
+        "log.cleaner.io.buffer.load.factor",
+        "the table of keys is filled to nine tenths",
+    ),
     (
         "log.flush.",
         "flafka.durability decides; its default syncs before every acknowledgement",
     ),
     ("log.index.", "indexes are derived and sized by the log"),
-    (
-        "log.segment.delete.delay.ms",
-        "segments go when the journal has freed them",
-    ),
-    ("log.roll.jitter.", "segments of partitions roll one by one"),
     ("log.preallocate", "the log sizes its files itself"),
     ("log.message.format.version", "record batches v2 only"),
     (

@@ -18,12 +18,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flafka_log_store::Durability;
+use flafka_log_store::{Compaction, Durability};
 
 pub use self::listeners::{Endpoint, HostAndPort};
 pub use self::properties::{Entry, Place};
 pub use self::settings::{SETTINGS, Setting};
-use crate::topics::config::TimestampType;
+use crate::topics::config::{CleanupPolicy, TimestampType};
 
 /// The broker's effective configuration. Built by [`BrokerConfig::default`], [`BrokerConfig::from_properties`] or
 /// [`BrokerConfig::from_entries`]; every field is one key of `server.properties`, named in its comment.
@@ -53,12 +53,30 @@ pub struct BrokerConfig {
     pub fetch_max_bytes: i32,
     /// `log.segment.bytes`. Default 1 GiB.
     pub segment_bytes: i32,
+    /// `log.roll.ms` / `.hours`: age at which a segment is closed. Default 7 days.
+    pub roll_ms: i64,
+    /// `log.roll.jitter.ms` / `.hours`. Default 0.
+    pub roll_jitter_ms: i64,
+    /// `log.segment.delete.delay.ms`: how long freed segment files stay. Default 1 minute.
+    pub delete_delay_ms: i64,
     /// `log.retention.ms` / `.minutes` / `.hours`: -1 keeps for ever. Default 7 days.
     pub retention_ms: i64,
     /// `log.retention.bytes` per partition: -1 is without limit. Default -1.
     pub retention_bytes: i64,
     /// `log.retention.check.interval.ms`. Default 5 minutes.
     pub retention_check: Duration,
+    /// `log.cleanup.policy`. Default delete.
+    pub cleanup_policy: CleanupPolicy,
+    /// `log.cleaner.min.cleanable.ratio`, `.min.compaction.lag.ms`, `.max.compaction.lag.ms`, `.delete.retention.ms`.
+    pub compaction: Compaction,
+    /// `log.cleaner.enable`. Default true.
+    pub cleaner: bool,
+    /// `log.cleaner.backoff.ms`. Default 15 s.
+    pub cleaner_pause: Duration,
+    /// `log.cleaner.dedupe.buffer.size`. Default 128 MiB.
+    pub cleaner_buffer_bytes: u64,
+    /// `log.cleaner.io.max.bytes.per.second`; `None` = without limit, the default.
+    pub cleaner_bytes_per_second: Option<u64>,
     /// `log.message.timestamp.type`. Default CreateTime.
     pub timestamp_type: TimestampType,
     /// `log.message.timestamp.before.max.ms`. Default without limit.
@@ -186,9 +204,21 @@ impl Default for BrokerConfig {
             queued_max_request_bytes: 64 << 20,
             fetch_max_bytes: 57_671_680,
             segment_bytes: 1 << 30,
+            roll_ms: 604_800_000,
+            roll_jitter_ms: 0,
+            delete_delay_ms: 60_000,
             retention_ms: 604_800_000,
             retention_bytes: -1,
             retention_check: Duration::from_secs(300),
+            cleanup_policy: CleanupPolicy {
+                delete: true,
+                compact: false,
+            },
+            compaction: Compaction::default(),
+            cleaner: true,
+            cleaner_pause: Duration::from_secs(15),
+            cleaner_buffer_bytes: 128 << 20,
+            cleaner_bytes_per_second: None,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,

@@ -1,5 +1,7 @@
 //! The table of settings: key, default as text, meaning, and how a value is read. The reference and DescribeConfigs
 //! (Kafka API key 32, broker resource) are made from it. Order matters where two keys set one field: the later wins.
+//!
+//! It is longer than 500 lines because it is one table that is read key by key.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,7 +10,9 @@ use std::time::Duration;
 use flafka_log_store::Durability;
 
 use super::BrokerConfig;
-use crate::topics::config::{TimestampType, parse_durability};
+use crate::topics::config::{
+    CleanupPolicy, TimestampType, dirty_ppm, lag, max_lag, parse_durability,
+};
 
 /// The type that DescribeConfigs reports, numbered as Kafka's `ConfigDef.Type` in the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct Setting {
     pub(super) apply: fn(&mut BrokerConfig, &str) -> Result<(), String>,
 }
 
+const HOUR_MS: i64 = 3_600_000;
+
 /// Reads a number within bounds; the error says what is allowed.
 pub(crate) fn number<T>(text: &str, low: T, high: T) -> Result<T, String>
 where
@@ -52,21 +58,6 @@ where
         Ok(value) if value >= low && value <= high => Ok(value),
         Ok(_) | Err(_) => Err(format!("expected a whole number from {low} to {high}")),
     }
-}
-
-/// Age in milliseconds at which Kafka closes a segment, unless told otherwise.
-pub(crate) const ROLL_MS: i64 = 604_800_000;
-
-/// Takes Kafka's default age of a segment, given in units of `unit_ms`. Segments are closed by size only, so another
-/// age is refused instead of being ignored.
-pub(crate) fn roll_age(text: &str, unit_ms: i64) -> Result<(), String> {
-    if number(text, 1, i64::MAX)?.saturating_mul(unit_ms) == ROLL_MS {
-        return Ok(());
-    }
-    Err(format!(
-        "expected {}: segments are closed by size, not by age, in this version; remove the key, and lower log.segment.bytes (of a topic: segment.bytes) where old records have to go sooner",
-        ROLL_MS / unit_ms
-    ))
 }
 
 /// Reads `true` or `false` in any case, as Kafka does.
@@ -205,15 +196,43 @@ pub const SETTINGS: &[Setting] = &[
         key: "log.roll.hours",
         default: "168",
         value_type: ValueType::Int,
-        doc: "No effect: a segment file is closed by its size (log.segment.bytes). Only Kafka's default is taken.",
-        apply: |_, text| roll_age(text, 3_600_000),
+        doc: "Age in hours at which a segment file is closed; .ms wins. See log.roll.ms.",
+        apply: |config, text| {
+            number(text, 1, i64::from(i32::MAX)).map(|hours| config.roll_ms = hours * HOUR_MS)
+        },
     },
     Setting {
         key: "log.roll.ms",
         default: "",
         value_type: ValueType::Long,
-        doc: "No effect: a segment file is closed by its size (log.segment.bytes). Only Kafka's default is taken.",
-        apply: |_, text| roll_age(text, 1),
+        doc: "Age in milliseconds at which a segment file is closed: when a record is so much younger than the file's \
+              first, or when none came for so long.",
+        apply: |config, text| number(text, 1, i64::MAX).map(|value| config.roll_ms = value),
+    },
+    Setting {
+        key: "log.roll.jitter.hours",
+        default: "0",
+        value_type: ValueType::Int,
+        doc: "Most hours taken off log.roll.ms, different for each segment file; .ms wins.",
+        apply: |config, text| {
+            number(text, 0, i64::from(i32::MAX))
+                .map(|hours| config.roll_jitter_ms = hours * HOUR_MS)
+        },
+    },
+    Setting {
+        key: "log.roll.jitter.ms",
+        default: "",
+        value_type: ValueType::Long,
+        doc: "Most milliseconds taken off log.roll.ms, different for each segment file.",
+        apply: |config, text| number(text, 0, i64::MAX).map(|value| config.roll_jitter_ms = value),
+    },
+    Setting {
+        key: "log.segment.delete.delay.ms",
+        default: "60000",
+        value_type: ValueType::Long,
+        doc: "How long the files of freed segments stay on the disk, in milliseconds; a full disk and a restart end the \
+              wait.",
+        apply: |config, text| number(text, 0, i64::MAX).map(|value| config.delete_delay_ms = value),
     },
     Setting {
         key: "log.retention.hours",
@@ -222,7 +241,7 @@ pub const SETTINGS: &[Setting] = &[
         doc: "How long records are kept, in hours; -1 for ever; .minutes and .ms win.",
         apply: |config, text| {
             number(text, -1, i64::from(i32::MAX))
-                .map(|hours| config.retention_ms = if hours < 0 { -1 } else { hours * 3_600_000 })
+                .map(|hours| config.retention_ms = if hours < 0 { -1 } else { hours * HOUR_MS })
         },
     },
     Setting {
@@ -263,10 +282,72 @@ pub const SETTINGS: &[Setting] = &[
         key: "log.cleanup.policy",
         default: "delete",
         value_type: ValueType::List,
-        doc: "What happens to old segments: delete. Compaction is not served yet.",
-        apply: |_, text| match text.trim() {
-            "delete" => Ok(()),
-            _ => Err("only `delete` is served; compaction comes later".to_owned()),
+        doc: "What happens to old records of topics that do not say it themselves: delete, compact, or both with a comma.",
+        apply: |config, text| CleanupPolicy::parse(text).map(|value| config.cleanup_policy = value),
+    },
+    Setting {
+        key: "log.cleaner.enable",
+        default: "true",
+        value_type: ValueType::Boolean,
+        doc: "Whether compacted topics are compacted.",
+        apply: |config, text| boolean(text).map(|value| config.cleaner = value),
+    },
+    Setting {
+        key: "log.cleaner.min.cleanable.ratio",
+        default: "0.5",
+        value_type: ValueType::Double,
+        doc: "Compaction of a partition begins when more than this part of its closed segments was never compacted.",
+        apply: |config, text| dirty_ppm(text).map(|value| config.compaction.min_dirty_ppm = value),
+    },
+    Setting {
+        key: "log.cleaner.min.compaction.lag.ms",
+        default: "0",
+        value_type: ValueType::Long,
+        doc: "Records younger than so many milliseconds are not compacted.",
+        apply: |config, text| lag(text).map(|value| config.compaction.min_lag = value),
+    },
+    Setting {
+        key: "log.cleaner.max.compaction.lag.ms",
+        default: "9223372036854775807",
+        value_type: ValueType::Long,
+        doc: "A record is compacted at the latest so many milliseconds after it came.",
+        apply: |config, text| max_lag(text).map(|value| config.compaction.max_lag = value),
+    },
+    Setting {
+        key: "log.cleaner.delete.retention.ms",
+        default: "86400000",
+        value_type: ValueType::Long,
+        doc: "How long compaction keeps a tombstone after it first met it, in milliseconds.",
+        apply: |config, text| lag(text).map(|value| config.compaction.tombstone_retention = value),
+    },
+    Setting {
+        key: "log.cleaner.backoff.ms",
+        default: "15000",
+        value_type: ValueType::Long,
+        doc: "Pause between two looks for a partition to compact, in milliseconds.",
+        apply: |config, text| millis(text, 0).map(|value| config.cleaner_pause = value),
+    },
+    Setting {
+        key: "log.cleaner.dedupe.buffer.size",
+        default: "134217728",
+        value_type: ValueType::Long,
+        doc: "Most memory for the keys of a compaction pass in bytes, 24 for each key; what does not fit waits for the \
+              next pass. Taken only while a pass runs.",
+        apply: |config, text| {
+            number(text, 1 << 16, i64::MAX as u64).map(|value| config.cleaner_buffer_bytes = value)
+        },
+    },
+    Setting {
+        key: "log.cleaner.io.max.bytes.per.second",
+        default: "1.7976931348623157E308",
+        value_type: ValueType::Double,
+        doc: "Bytes that compaction reads in a second at most.",
+        apply: |config, text| match text.trim().parse::<f64>() {
+            Ok(rate) if rate >= 1.0 => {
+                config.cleaner_bytes_per_second = (rate < i64::MAX as f64).then_some(rate as u64);
+                Ok(())
+            }
+            _ => Err("expected a number of bytes from 1".to_owned()),
         },
     },
     Setting {

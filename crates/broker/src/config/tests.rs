@@ -148,22 +148,24 @@ fn addresses_are_checked() {
 }
 
 #[test]
-fn the_age_of_a_segment_is_refused_unless_it_is_kafkas_default() {
-    for good in ["log.roll.hours=168", "log.roll.ms=604800000"] {
-        BrokerConfig::from_properties(good).unwrap();
-    }
-    for bad in ["log.roll.hours=1", "log.roll.ms=60000"] {
-        let problems = BrokerConfig::from_properties(bad).unwrap_err();
-        assert!(
-            problems.to_string().contains("log.segment.bytes"),
-            "{problems}"
-        );
-    }
+fn the_age_of_a_segment_is_the_default_of_topics() {
+    let read = |text: &str| BrokerConfig::from_properties(text).unwrap().0;
     let segment_ms = crate::topics::settings::find("segment.ms").unwrap();
-    assert_eq!(
-        segment_ms.default_text(&BrokerConfig::default()),
-        "604800000"
-    );
+    let jitter = crate::topics::settings::find("segment.jitter.ms").unwrap();
+    for (text, age, most_off) in [
+        ("", "604800000", "0"),
+        (
+            "log.roll.hours=2\nlog.roll.jitter.hours=1",
+            "7200000",
+            "3600000",
+        ),
+        ("log.roll.ms=60000\nlog.roll.hours=2", "60000", "0"),
+    ] {
+        let config = read(text);
+        assert_eq!(segment_ms.default_text(&config), age, "{text}");
+        assert_eq!(jitter.default_text(&config), most_off, "{text}");
+    }
+    assert!(BrokerConfig::from_properties("log.roll.ms=0").is_err());
 }
 
 #[test]

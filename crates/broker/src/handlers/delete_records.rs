@@ -1,4 +1,5 @@
-//! DeleteRecords (key 21): moves a partition's log start offset up. Offset -1 means the high watermark.
+//! DeleteRecords (key 21): moves a partition's log start offset up. Offset -1 means the high watermark; one below the
+//! log start changes nothing. Topics that are only compacted refuse it, as in Kafka.
 
 use flafka_log_store::{Offset, Op, StreamId};
 use kafka_protocol::error::ResponseError;
@@ -22,7 +23,11 @@ pub(crate) async fn handle(
         for partition in wanted.partitions {
             let index = partition.partition_index;
             let stream = topic.as_ref().and_then(|topic| topic.partition(index));
+            let compacted = topic
+                .as_ref()
+                .is_some_and(|topic| !topic.config.cleanup.delete);
             let trimmed = match stream {
+                Some(_) if compacted => Err(ResponseError::PolicyViolation),
                 Some(stream) => trim(context, stream, partition.offset).await,
                 None => Err(ResponseError::UnknownTopicOrPartition),
             };
@@ -54,8 +59,11 @@ async fn trim(
         -1 => bounds.high_watermark,
         offset => Offset(offset),
     };
-    if target < bounds.log_start || target > bounds.high_watermark {
+    if target.0 < 0 || target > bounds.high_watermark {
         return Err(ResponseError::OffsetOutOfRange);
+    }
+    if target <= bounds.log_start {
+        return Ok(bounds.log_start.0);
     }
     context
         .log

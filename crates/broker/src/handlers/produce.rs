@@ -1,6 +1,6 @@
 //! Produce (key 0): record batches into the log.
 //!
-//! Work is per batch, never per record: header, CRC and count are checked (the last two by the log as it takes the
+//! Work is per batch, never per record (but for compacted topics): header, CRC and count are checked (the last two by the log as it takes the
 //! batch), then the batch goes to the log as the slice of the request frame it is. All partitions of a request are one
 //! durable group with a result each.
 //!
@@ -8,12 +8,12 @@
 //! log in the order of the calls, [`Produced::answer`] waits and builds the response.
 //!
 //! Kafka's rules kept here: exactly one batch per partition, magic 2, `lastOffsetDelta + 1 == count` (T9), size by
-//! `max.message.bytes`, timestamps within bounds, `min.insync.replicas` for `acks=all`. Sequence rules are the log's.
+//! `max.message.bytes`, a key in every record of a compacted topic, timestamps within bounds, `min.insync.replicas` for `acks=all`. Sequence rules are the log's.
 //! `acks=1` also waits for durability: one sync serves everyone who waits, and an acknowledgement keeps one meaning.
 
 use bytes::Bytes;
-use flafka_kafka_wire::records::{BatchError, BatchHeader, Compression};
-use flafka_log_store::{AppendStamp, CommitError, Op, OpOutcome, Submitted};
+use flafka_kafka_wire::records::{self, BatchError, BatchHeader, Compression};
+use flafka_log_store::{AppendStamp, CommitError, MAX_UNPACKED_BYTES, Op, OpOutcome, Submitted};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
@@ -47,6 +47,16 @@ enum Refusal {
     Control,
     #[error("transactions are not served by this broker")]
     Transactional,
+    #[error(
+        "Compacted topic cannot accept message without key in topic partition {topic}-{partition}."
+    )]
+    Keyless {
+        topic: String,
+        partition: i32,
+        records: Vec<i32>,
+    },
+    #[error("the broker stops; the batch was not looked at")]
+    Unchecked,
     #[error("the newest timestamp {found} is more than the allowed {allowed} ms away from now")]
     Timestamp { found: i64, allowed: i64 },
 }
@@ -57,7 +67,10 @@ impl KafkaCode for Refusal {
             Refusal::UnknownPartition => ResponseError::UnknownTopicOrPartition,
             Refusal::Acks(_) => ResponseError::InvalidRequiredAcks,
             Refusal::InSync(_) => ResponseError::NotEnoughReplicas,
-            Refusal::NoBatch | Refusal::Control => ResponseError::InvalidRecord,
+            Refusal::NoBatch | Refusal::Control | Refusal::Keyless { .. } => {
+                ResponseError::InvalidRecord
+            }
+            Refusal::Unchecked => ResponseError::NotLeaderOrFollower,
             Refusal::Batch(error) => error.kafka_code(),
             Refusal::TooLarge { .. } => ResponseError::MessageTooLarge,
             Refusal::Zstd => ResponseError::UnsupportedCompressionType,
@@ -103,8 +116,15 @@ pub(crate) async fn submit(
                 data.index,
                 data.records,
             );
+            let append = match (append, &topic) {
+                (Ok(append), Some(topic)) if topic.config.cleanup.compact => {
+                    keyed(append, &topic.name, data.index).await
+                }
+                (append, _) => append,
+            };
             slots.push(match append {
                 Ok(append) => {
+                    count_produced(context, &append);
                     appends.push(append);
                     Slot::Appending(data.index)
                 }
@@ -196,16 +216,63 @@ fn accept(
         }));
     }
     check(version, &topic.config, &header, context.clock.now_ms())?;
-    context.metrics.produced_bytes.add(batches.len() as u64);
-    context
-        .metrics
-        .produced_records
-        .add(u64::try_from(header.record_count).unwrap_or(0));
     Ok(Op::Append {
         stream,
         batches,
         stamp: AppendStamp::AsStream,
     })
+}
+
+fn count_produced(context: &HandlerContext, append: &Op) {
+    if let Op::Append { batches, .. } = append
+        && let Ok(header) = BatchHeader::parse(batches)
+    {
+        let metrics = &context.metrics;
+        metrics.produced_bytes.add(batches.len() as u64);
+        let records = u64::try_from(header.record_count).unwrap_or(0);
+        metrics.produced_records.add(records);
+    }
+}
+
+/// Lets an append to a compacted topic pass only if every record has a key: without one it would be compacted away.
+/// Unpacking takes its time, so it happens off the async threads, unless the batch is small.
+async fn keyed(append: Op, topic: &TopicName, partition: i32) -> Result<Op, Refusal> {
+    const SMALL_BYTES: usize = 16 * 1024;
+    let Op::Append { batches, .. } = &append else {
+        return Ok(append);
+    };
+    let header = BatchHeader::parse(batches)?;
+    let packed = header.attributes.compression()? != Compression::None;
+    let keyless = if packed || batches.len() > SMALL_BYTES {
+        let batches = batches.clone();
+        tokio::task::spawn_blocking(move || keyless(&header, &batches))
+            .await
+            .map_err(|_| Refusal::Unchecked)??
+    } else {
+        keyless(&header, batches)?
+    };
+    if keyless.is_empty() {
+        return Ok(append);
+    }
+    Err(Refusal::Keyless {
+        topic: topic.to_string(),
+        partition,
+        records: keyless,
+    })
+}
+
+/// The places of records without a key, so many at most as an answer names.
+fn keyless(header: &BatchHeader, batch: &[u8]) -> Result<Vec<i32>, BatchError> {
+    const MOST_NAMED: usize = 100;
+    let mut scratch = Vec::new();
+    let mut places = Vec::new();
+    let all = records::records(header, batch, &mut scratch, MAX_UNPACKED_BYTES)?;
+    for (place, record) in (0..).zip(all) {
+        if record?.key.is_none() && places.len() < MOST_NAMED {
+            places.push(place);
+        }
+    }
+    Ok(places)
 }
 
 fn check(
@@ -252,13 +319,17 @@ fn refused(version: i16, index: i32, refusal: &Refusal) -> PartitionProduceRespo
     if version >= 8 {
         response = response.with_error_message(message(refusal));
         // KIP-467: a refused batch names the record; without looking into records it is the first.
-        if matches!(refusal, Refusal::Timestamp { .. }) {
-            response = response.with_record_errors(vec![
-                BatchIndexAndErrorMessage::default()
-                    .with_batch_index(0)
-                    .with_batch_index_error_message(Some(text(refusal.to_string()))),
-            ]);
-        }
+        let places: &[i32] = match refusal {
+            Refusal::Timestamp { .. } => &[0],
+            Refusal::Keyless { records, .. } => records,
+            _ => &[],
+        };
+        let errors = places.iter().map(|place| {
+            BatchIndexAndErrorMessage::default()
+                .with_batch_index(*place)
+                .with_batch_index_error_message(Some(text(refusal.to_string())))
+        });
+        response = response.with_record_errors(errors.collect());
     }
     response
 }

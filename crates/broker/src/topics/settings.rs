@@ -1,8 +1,8 @@
 //! The table of topic config keys: defaults, types, meaning and validation.
 
-use super::config::{TimestampType, parse_durability};
+use super::config::{CleanupPolicy, TimestampType, dirty_ppm, max_lag, parse_durability};
 use crate::config::BrokerConfig;
-use crate::config::settings::{ROLL_MS, ValueType, boolean, number, roll_age};
+use crate::config::settings::{ValueType, boolean, number};
 
 /// One topic config key.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ impl TopicSetting {
     pub fn default_text(&self, broker: &BrokerConfig) -> String {
         match self.key {
             "retention.ms" => broker.retention_ms.to_string(),
-            "segment.ms" => ROLL_MS.to_string(),
+            "segment.ms" => broker.roll_ms.to_string(),
+            "segment.jitter.ms" => broker.roll_jitter_ms.to_string(),
             _ => self
                 .broker_key
                 .and_then(|key| crate::config::SETTINGS.iter().find(|one| one.key == key))
@@ -66,9 +67,6 @@ fn long_or_minus_two(text: &str) -> Result<(), String> {
 fn positive_long(text: &str) -> Result<(), String> {
     number(text, 1, i64::MAX).map(drop)
 }
-fn default_roll_age(text: &str) -> Result<(), String> {
-    roll_age(text, 1)
-}
 fn non_negative_int(text: &str) -> Result<(), String> {
     number(text, 0, i32::MAX).map(drop)
 }
@@ -79,28 +77,16 @@ fn segment_bytes(text: &str) -> Result<(), String> {
     number(text, 1_024, i32::MAX).map(drop)
 }
 fn ratio(text: &str) -> Result<(), String> {
-    number(text, 0.0f64, 1.0)
-        .map(drop)
-        .map_err(|_| "expected a number from 0 to 1".to_owned())
+    dirty_ppm(text).map(drop)
 }
 fn level(text: &str) -> Result<(), String> {
     number(text, -131_072, 22).map(drop)
 }
 fn cleanup(text: &str) -> Result<(), String> {
-    let policies: Vec<&str> = text.split(',').map(str::trim).collect();
-    if policies
-        .iter()
-        .any(|policy| !matches!(*policy, "delete" | "compact"))
-    {
-        return Err("expected delete".to_owned());
-    }
-    if policies.contains(&"compact") {
-        return Err(
-            "compaction is not served yet; use delete with retention.ms or retention.bytes"
-                .to_owned(),
-        );
-    }
-    Ok(())
+    CleanupPolicy::parse(text).map(drop)
+}
+fn compaction_lag(text: &str) -> Result<(), String> {
+    max_lag(text).map(drop)
 }
 fn compression(text: &str) -> Result<(), String> {
     match text {
@@ -141,7 +127,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "delete",
         ValueType::List,
         cleanup,
-        "What happens to old segments: delete. Compaction is not served yet.",
+        "What happens to old records: delete (whole segments by time and size), compact (of each key only the newest record stays), or both with a comma.",
     ),
     setting(
         "compression.gzip.level",
@@ -177,19 +163,19 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     ),
     setting(
         "delete.retention.ms",
-        None,
+        Some("log.cleaner.delete.retention.ms"),
         "86400000",
         ValueType::Long,
         non_negative_long,
-        "No effect without compaction.",
+        "How long compaction keeps a tombstone (a null value) after it first met it, in milliseconds.",
     ),
     setting(
         "file.delete.delay.ms",
-        None,
+        Some("log.segment.delete.delay.ms"),
         "60000",
         ValueType::Long,
         non_negative_long,
-        "No effect: files go when the journal has freed them.",
+        "How long the files of freed segments stay on the disk, in milliseconds; a full disk and a restart end the wait.",
     ),
     setting(
         "flafka.durability",
@@ -257,11 +243,11 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     ),
     setting(
         "max.compaction.lag.ms",
-        None,
+        Some("log.cleaner.max.compaction.lag.ms"),
         "9223372036854775807",
         ValueType::Long,
-        positive_long,
-        "No effect without compaction.",
+        compaction_lag,
+        "A record is compacted at the latest so many milliseconds after it came, whatever the dirty ratio; segments are closed in time for it.",
     ),
     setting(
         "max.message.bytes",
@@ -297,19 +283,19 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     ),
     setting(
         "min.cleanable.dirty.ratio",
-        None,
+        Some("log.cleaner.min.cleanable.ratio"),
         "0.5",
         ValueType::Double,
         ratio,
-        "No effect without compaction.",
+        "Compaction begins when more than this part of a partition's closed segments was never compacted.",
     ),
     setting(
         "min.compaction.lag.ms",
-        None,
+        Some("log.cleaner.min.compaction.lag.ms"),
         "0",
         ValueType::Long,
         non_negative_long,
-        "No effect without compaction.",
+        "Records younger than so many milliseconds are not compacted.",
     ),
     setting(
         "min.insync.replicas",
@@ -357,7 +343,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "-1",
         ValueType::Long,
         long_or_minus_one,
-        "Bytes kept per partition; -1 is without limit. Whole segments go, the newest never.",
+        "Bytes kept per partition; -1 is without limit. Whole segments go while at least so much stays.",
     ),
     setting(
         "retention.ms",
@@ -365,7 +351,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "604800000",
         ValueType::Long,
         long_or_minus_one,
-        "How long records are kept, in milliseconds; -1 for ever. Whole segments go, the newest never.",
+        "How long records are kept, in milliseconds; -1 for ever. A segment goes when its newest record is older.",
     ),
     setting(
         "segment.bytes",
@@ -373,7 +359,7 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
         "1073741824",
         ValueType::Int,
         segment_bytes,
-        "Size in bytes at which a segment file is closed and a new one begun; retention takes closed ones only.",
+        "Size in bytes at which a segment file is closed and a new one begun; retention and compaction take whole ones.",
     ),
     setting(
         "segment.index.bytes",
@@ -385,19 +371,19 @@ pub const TOPIC_SETTINGS: &[TopicSetting] = &[
     ),
     setting(
         "segment.jitter.ms",
-        None,
+        Some("log.roll.jitter.ms"),
         "0",
         ValueType::Long,
         non_negative_long,
-        "No effect: segments of partitions roll one by one.",
+        "Most milliseconds taken off segment.ms, different for each segment.",
     ),
     setting(
         "segment.ms",
         Some("log.roll.ms"),
         "604800000",
         ValueType::Long,
-        default_roll_age,
-        "No effect: a segment file is closed by its size (segment.bytes). Only Kafka's default is taken.",
+        positive_long,
+        "Age in milliseconds at which a segment is closed: when a record is so much younger than its first, or when none came for so long.",
     ),
     setting(
         "unclean.leader.election.enable",

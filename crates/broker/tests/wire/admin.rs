@@ -142,7 +142,7 @@ async fn topics_are_created_validated_and_refused() {
         (create("c", 1_000_000, &[]), 37),
         (create("c", 1, &[("retention.ms", "soon")]), 40),
         (create("c", 1, &[("no.such.key", "1")]), 40),
-        (create("c", 1, &[("cleanup.policy", "compact")]), 40),
+        (create("c", 1, &[("cleanup.policy", "shrink")]), 40),
     ] {
         assert_eq!(
             client.call(7, &request).await.topics[0].error_code,
@@ -286,9 +286,18 @@ async fn deleted_records_move_the_start() {
     };
     assert_eq!(ask(2).await, (0, 2));
     assert_eq!(ask(9).await, (1, -1));
+    assert_eq!(ask(-2).await, (1, -1));
+    assert_eq!(ask(1).await, (0, 2), "below the start nothing changes");
     assert_eq!(ask(-1).await, (0, 3));
     let response = client.fetch(12, &fetch_request("a", 0, 1)).await;
     assert_eq!(response.responses[0].partitions[0].error_code, 1);
+    let server = server.restart().await;
+    let mut client = server.client().await;
+    let response = client.call(2, &delete_records("a", 0, 0)).await;
+    assert_eq!(response.topics[0].partitions[0].low_watermark, 3);
+    client.produce("a", 0, batch(&["3"])).await;
+    let response = client.call(2, &delete_records("a", 7, 0)).await;
+    assert_eq!(response.topics[0].partitions[0].error_code, 3);
     server.stop().await;
 }
 

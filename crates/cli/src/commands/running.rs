@@ -275,6 +275,55 @@ fn broker_metrics(broker: &BrokerMetrics) -> Vec<Extra> {
             &broker.fetch_errors,
         ),
     ]
+    .into_iter()
+    .chain(housekeeping_metrics(&broker.housekeeping))
+    .collect()
+}
+
+/// What retention and compaction of the embedded log have done.
+fn housekeeping_metrics(done: &flafka_broker::metrics::Housekeeping) -> Vec<Extra> {
+    [
+        (
+            "flafka_log_retention_segments_total",
+            "Segments freed by retention.",
+            &done.retention_segments,
+        ),
+        (
+            "flafka_log_retention_bytes_total",
+            "Bytes freed by retention.",
+            &done.retention_bytes,
+        ),
+        (
+            "flafka_log_compaction_passes_total",
+            "Compaction passes over a partition that were finished.",
+            &done.compaction_passes,
+        ),
+        (
+            "flafka_log_compaction_failures_total",
+            "Compaction passes that failed.",
+            &done.compaction_failures,
+        ),
+        (
+            "flafka_log_compaction_read_bytes_total",
+            "Segment bytes that compaction replaced.",
+            &done.compaction_read_bytes,
+        ),
+        (
+            "flafka_log_compaction_written_bytes_total",
+            "Segment bytes that compaction put in their place.",
+            &done.compaction_written_bytes,
+        ),
+        (
+            "flafka_log_compaction_removed_records_total",
+            "Records removed by compaction.",
+            &done.compaction_removed_records,
+        ),
+    ]
+    .map(|(name, help, counter)| {
+        let value = counter.load(std::sync::atomic::Ordering::Relaxed);
+        single(name, help, "counter", value as f64)
+    })
+    .into()
 }
 
 /// Memory and processor time of this process, under Prometheus' usual names.

@@ -1,4 +1,4 @@
-//! `flafka topic`: create, list, describe and delete topics of any Kafka cluster.
+//! `flafka topic`: create, list, describe and delete topics of any Kafka cluster, and delete their oldest records.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use flafka_kafka_client::Role;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::kafka;
 use crate::arguments::{ClientOptions, TopicAction, TopicOptions};
@@ -30,6 +31,16 @@ pub(crate) fn run(options: TopicOptions) -> Outcome {
             partitions.unwrap_or(-1),
             &configs,
         )),
+        TopicAction::DeleteRecords {
+            topic,
+            before,
+            all: _,
+            partitions,
+        } => {
+            let before = before.map_or(Offset::End, Offset::Offset);
+            let work = delete_records(&options.client, &topic, before, &partitions);
+            kafka::runtime()?.block_on(work)
+        }
         TopicAction::Delete { topics } => {
             kafka::runtime()?.block_on(delete(&options.client, &topics))
         }
@@ -115,6 +126,66 @@ async fn delete(client: &ClientOptions, topics: &[String]) -> Outcome {
         }
     }
     Ok(ending)
+}
+
+async fn delete_records(
+    client: &ClientOptions,
+    topic: &str,
+    before: Offset,
+    partitions: &[i32],
+) -> Outcome {
+    let known = partitions_of(&consumer(client)?, client, topic)?;
+    if let Some(missing) = partitions.iter().find(|one| !known.contains(one)) {
+        bail!(
+            "there is no partition {missing} of {topic}; it has {}",
+            known.len()
+        );
+    }
+    let mut offsets = TopicPartitionList::new();
+    for partition in known {
+        if partitions.is_empty() || partitions.contains(&partition) {
+            offsets.add_partition_offset(topic, partition, before)?;
+        }
+    }
+    let answers = admin(client)?
+        .delete_records(
+            &offsets,
+            &AdminOptions::new().operation_timeout(Some(DEADLINE)),
+        )
+        .await
+        .with_context(|| format!("ask {} to delete records of {topic}", client.bootstrap))?;
+    let mut ending = Ending::Done;
+    for answer in answers.elements() {
+        let partition = answer.partition();
+        match (answer.error(), answer.offset()) {
+            (Ok(()), Offset::Offset(first)) => {
+                say(&format!("{topic}/{partition} begins at offset {first}"))?;
+            }
+            (Ok(()), other) => say(&format!("{topic}/{partition} begins at {other:?}"))?,
+            (Err(error), _) => {
+                crate::exit::complain(&format!("flafka: {topic}/{partition}: {error}"));
+                ending = Ending::Failed;
+            }
+        }
+    }
+    Ok(ending)
+}
+
+fn partitions_of(
+    consumer: &BaseConsumer,
+    client: &ClientOptions,
+    topic: &str,
+) -> anyhow::Result<Vec<i32>> {
+    let metadata = consumer
+        .fetch_metadata(None, DEADLINE)
+        .with_context(|| format!("ask {} for its topics", client.bootstrap))?;
+    let Some(found) = metadata.topics().iter().find(|known| known.name() == topic) else {
+        bail!(
+            "there is no topic {topic} on {}; `flafka topic list` shows those there are",
+            client.bootstrap
+        );
+    };
+    Ok(found.partitions().iter().map(|one| one.id()).collect())
 }
 
 async fn describe(client: &ClientOptions, topic: &str) -> Outcome {
