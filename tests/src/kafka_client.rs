@@ -13,6 +13,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -385,6 +386,35 @@ pub fn read_topic(
     }
     records.sort_by_key(|record| (record.partition, record.offset));
     Ok(records)
+}
+
+/// Offset, key and value of every record of partition 0, across the gaps that compaction leaves.
+///
+/// # Errors
+/// The end is not reached within `limit`, or the consumer reports an error that is not a retry.
+pub fn read_with_gaps(bootstrap: &str, topic: &str, limit: Duration) -> Result<Vec<ReadRecord>> {
+    let mut config = config(bootstrap);
+    config
+        .set("group.id", unique_name("reader"))
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create().context("create a consumer")?;
+    assign_all(&consumer, topic)?;
+    let deadline = Instant::now() + limit;
+    let mut records = Vec::new();
+    loop {
+        ensure!(
+            Instant::now() < deadline,
+            "the end of {topic} is not reached, {} records came",
+            records.len()
+        );
+        match consumer.poll(Duration::from_millis(200)) {
+            None => {}
+            Some(Ok(message)) => records.push(ReadRecord::from_message(&message)),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(records),
+            Some(Err(error)) => return Err(error).context("read across gaps"),
+        }
+    }
 }
 
 /// Low and high watermark of every partition of a topic.

@@ -12,6 +12,7 @@ mod java_tools;
 mod kafka_python;
 mod kcat;
 mod offsets;
+mod old_records;
 mod produce_consume;
 mod topics;
 
@@ -30,6 +31,7 @@ fn cases() -> Vec<Case<LogServer>> {
         kcat::cases(),
         kafka_python::cases(),
         java_tools::cases(),
+        old_records::cases(),
         channel_conformance::cases(),
         agents::cases(),
     ]

@@ -83,6 +83,10 @@ impl JavaTool {
     pub const GET_OFFSETS: Self = Self {
         class: "org.apache.kafka.tools.GetOffsetShell",
     };
+    /// `kafka-delete-records.sh`.
+    pub const DELETE_RECORDS: Self = Self {
+        class: "org.apache.kafka.tools.DeleteRecordsCommand",
+    };
     /// `kafka-dump-log.sh`.
     pub const DUMP_LOG: Self = Self {
         class: "org.apache.kafka.tools.DumpLogSegments",
