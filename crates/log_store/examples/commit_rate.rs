@@ -4,7 +4,10 @@
 //! machine: 1 MiB commits of 200-byte records to one stream, and groups of 64 streams with 4 KiB each.
 //!
 //! `commit_rate <directory> <seconds> segments` compares the ways a segment file could be laid out instead: growing,
-//! space reserved, zeroes written beforehand, and written over a second time (recycled).
+//! space reserved, zeroes written beforehand or ahead of the data and counted, and written over a second time (recycled).
+//!
+//! `commit_rate <directory> <seconds> recycling` compares commits to a stream whose segments are freed as fast as they
+//! fill, with and without recycling of their files.
 
 use std::error::Error;
 use std::io::Write;
@@ -15,7 +18,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flafka_kafka_wire::records::{BatchBuilder, Compression};
 use flafka_log_store::{
-    AppendStamp, Log, LogOptions, Op, RealFs, StreamId, StreamSettings, SystemClock,
+    AppendStamp, Log, LogOptions, Offset, Op, OpOutcome, RealFs, StreamId, StreamSettings,
+    SystemClock,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,9 +30,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let time = Duration::from_secs(seconds);
     std::fs::create_dir_all(&dir)?;
     let mut out = std::io::stdout().lock();
-    if arguments.next().as_deref() == Some("segments") {
-        layouts(&mut out, &dir, time)?;
-        return Ok(std::fs::remove_dir_all(&dir)?);
+    match arguments.next().as_deref() {
+        Some("segments") => {
+            layouts(&mut out, &dir, time)?;
+            return Ok(std::fs::remove_dir_all(&dir)?);
+        }
+        Some("recycling") => {
+            recycling(&mut out, &dir, time)?;
+            return Ok(std::fs::remove_dir_all(&dir)?);
+        }
+        _ => {}
     }
     for _ in 0..2 {
         report(&mut out, "raw  1 MiB", 1 << 20, raw(&dir, 1 << 20, time)?)?;
@@ -96,9 +107,13 @@ enum Layout {
     Growing,
     Reserved,
     Zeroed,
+    /// In steps, by the writer, inside the time that is measured.
+    ZeroedAhead,
     Recycled,
 }
 
+/// Step of [`Layout::ZeroedAhead`].
+const AHEAD_BYTES: u64 = 16 << 20;
 /// Bytes of the file that is written; the next one starts when it is full.
 const LAYOUT_FILE_BYTES: u64 = 256 << 20;
 
@@ -109,9 +124,10 @@ fn layouts(out: &mut impl Write, dir: &Path, time: Duration) -> Result<(), Box<d
             ("growing", Layout::Growing),
             ("reserved", Layout::Reserved),
             ("zeroed", Layout::Zeroed),
+            ("zeroed ahead", Layout::ZeroedAhead),
             ("recycled", Layout::Recycled),
         ];
-        let mut times: [Vec<Duration>; 4] = Default::default();
+        let mut times: [Vec<Duration>; 5] = Default::default();
         for _ in 0..5 {
             for ((_, layout), times) in names.iter().zip(&mut times) {
                 times.extend(lay_out(dir, size, time / 5, *layout)?);
@@ -150,13 +166,17 @@ fn lay_out(
         }
     }
     file.sync_all()?;
+    let zeroes = vec![0; AHEAD_BYTES as usize];
     let mut at = 0;
     let times = repeat(time, || {
         if at + size as u64 > LAYOUT_FILE_BYTES {
             at = 0;
-            if layout == Layout::Growing {
+            if matches!(layout, Layout::Growing | Layout::ZeroedAhead) {
                 file.set_len(0)?;
             }
+        }
+        if layout == Layout::ZeroedAhead && at % AHEAD_BYTES == 0 {
+            file.write_all_at(&zeroes, at)?;
         }
         file.write_all_at(&bytes, at)?;
         at += size as u64;
@@ -187,18 +207,23 @@ fn append(stream: StreamId, batches: &Bytes) -> Op {
 fn with_log(
     dir: &Path,
     streams: usize,
+    (recycle_bytes, segment_bytes): (u64, u32),
     body: impl FnOnce(&Log, &[StreamId]) -> Result<Vec<Duration>, Box<dyn Error>>,
 ) -> Result<Vec<Duration>, Box<dyn Error>> {
     let dir = dir.join("log");
-    let (log, _) = Log::open(
-        LogOptions::new(&dir),
-        Arc::new(RealFs),
-        Arc::new(SystemClock::new()),
-    )?;
+    let options = LogOptions {
+        recycle_bytes,
+        ..LogOptions::new(&dir)
+    };
+    let (log, _) = Log::open(options, Arc::new(RealFs), Arc::new(SystemClock::new()))?;
     let ids = (0..streams)
         .map(|at| {
             let name = format!("topic/t/{at}");
-            log.create_stream(&name, StreamSettings::default()).wait()
+            let settings = StreamSettings {
+                segment_bytes,
+                ..StreamSettings::default()
+            };
+            log.create_stream(&name, settings).wait()
         })
         .collect::<Result<Vec<_>, _>>()?;
     let times = body(&log, &ids)?;
@@ -211,7 +236,7 @@ fn with_log(
 
 fn bulk(dir: &Path, time: Duration) -> Result<Vec<Duration>, Box<dyn Error>> {
     let batch = batch(1 << 20)?;
-    with_log(dir, 1, |log, streams| {
+    with_log(dir, 1, (0, 1 << 30), |log, streams| {
         repeat(time, || {
             log.commit_blocking(vec![append(streams[0], &batch)])?;
             Ok(())
@@ -219,9 +244,44 @@ fn bulk(dir: &Path, time: Duration) -> Result<Vec<Duration>, Box<dyn Error>> {
     })
 }
 
+/// Both ways in turn and several times over.
+fn recycling(out: &mut impl Write, dir: &Path, time: Duration) -> Result<(), Box<dyn Error>> {
+    let mut times: [Vec<Duration>; 3] = Default::default();
+    for _ in 0..4 {
+        times[0].extend(raw(dir, 1 << 20, time / 4)?);
+        times[1].extend(drained(dir, time / 4, 0)?);
+        times[2].extend(drained(dir, time / 4, 2 << 30)?);
+    }
+    for (name, times) in ["raw", "growing", "recycling"].iter().zip(times) {
+        report(out, &format!("{name} 1 MiB"), 1 << 20, times)?;
+    }
+    Ok(())
+}
+
+/// A stream whose segments are freed as soon as they are full.
+fn drained(
+    dir: &Path,
+    time: Duration,
+    recycle_bytes: u64,
+) -> Result<Vec<Duration>, Box<dyn Error>> {
+    let batch = batch(1 << 20)?;
+    with_log(dir, 1, (recycle_bytes, 64 << 20), |log, streams| {
+        let stream = streams[0];
+        let mut log_start = Offset(0);
+        repeat(time, || {
+            let trim = Op::TrimTo { stream, log_start };
+            let done = log.commit_blocking(vec![append(stream, &batch), trim])?;
+            if let Some(OpOutcome::Appended { base_offset, .. }) = done.first() {
+                log_start = *base_offset;
+            }
+            Ok(())
+        })
+    })
+}
+
 fn many(dir: &Path, time: Duration) -> Result<Vec<Duration>, Box<dyn Error>> {
     let batch = batch(4096)?;
-    with_log(dir, 64, |log, streams| {
+    with_log(dir, 64, (0, 1 << 30), |log, streams| {
         repeat(time, || {
             let ops = streams
                 .iter()

@@ -53,6 +53,8 @@ pub(crate) fn build(
                 not_before: now,
                 dir: dir.clone(),
                 names,
+                stream: id,
+                freed: Vec::new(),
             });
         }
         let writer = build_stream(&*fs, id, stream, dir, now, &open_segments)?;

@@ -10,15 +10,12 @@ use std::sync::{Arc, PoisonError};
 
 use crate::engine::{Engine, commit_fault};
 use crate::error::{CommitError, IoFault};
-use crate::fs::create_durably;
-use crate::index::Index;
 use crate::jobs::SyncFault;
 use crate::journal::writer::JournalError;
 use crate::op::{Offset, OpOutcome, StreamId};
 use crate::plan::{Effect, Plan, PlanContext, journal_estimate};
 use crate::queue::{CommitRequest, Reply, tell};
-use crate::segment::{self, Segment};
-use crate::stream::StreamState;
+use crate::recycle::padding;
 
 /// What one round may take.
 #[derive(Debug)]
@@ -98,6 +95,9 @@ impl Engine {
             }
             Err(RoundFault::Confined(fault)) if requests.len() == 1 => {
                 self.discard(&plan);
+                if fault.is_no_space() {
+                    self.drop_spares();
+                }
                 return answer_all(requests, &commit_fault(fault));
             }
             Err(RoundFault::Confined(_)) => {
@@ -183,35 +183,27 @@ impl Engine {
             };
             let state = Arc::clone(&writer.state);
             let mut file = writer.file.clone();
+            let mut laid_out = writer.active.as_ref().map_or(0, |active| active.laid_out());
             for chunk_at in 0..plan.streams[at].chunks.len() {
                 if plan.streams[at].chunks[chunk_at].new {
                     let base = plan.streams[at].chunks[chunk_at].segment;
                     let (segment, new_file) = self.create_segment(&state, base)?;
                     file = Some(Arc::clone(&new_file));
+                    laid_out = segment.laid_out();
                     plan.streams[at].chunks[chunk_at].opened = Some((segment, new_file));
                 }
                 let chunk = &plan.streams[at].chunks[chunk_at];
                 // The first chunk of a stream without a segment is always a new one.
                 let Some(file) = &file else { continue };
-                file.write_all_vectored_at(&mut plan.io_slices(chunk), chunk.position)
+                let mut slices = plan.io_slices(chunk);
+                slices.extend(padding(chunk.position + chunk.length, laid_out));
+                file.write_all_vectored_at(&mut slices, chunk.position)
                     .map_err(IoFault::of("write segment", &state.dir))?;
                 self.free_bytes = self.free_bytes.saturating_sub(chunk.length);
                 self.data_bytes += chunk.length;
             }
         }
         Ok(())
-    }
-
-    fn create_segment(
-        &self,
-        state: &StreamState,
-        base: i64,
-    ) -> Result<(Arc<Segment>, Arc<dyn crate::fs::File>), IoFault> {
-        let segment = Segment::new(&state.dir, base);
-        let file = create_durably(&*self.fs, &state.dir, &segment::file_name(base, 0))
-            .map_err(IoFault::of("create segment", &segment.path))?;
-        segment.attach(Arc::clone(&file), Index::default());
-        Ok((Arc::new(segment), file))
     }
 
     /// Makes the bulky streams' data durable, before the journal refers to it.
@@ -343,7 +335,7 @@ impl Engine {
             return;
         }
         writer.forget(&freed);
-        self.unlink_later(stream, &freed);
+        self.unlink_later(stream, freed);
     }
 }
 

@@ -73,6 +73,9 @@ pub(crate) struct PendingUnlink {
     pub(crate) not_before: Duration,
     pub(crate) dir: PathBuf,
     pub(crate) names: Vec<String>,
+    /// Whose they were; one of the files may become another segment.
+    pub(crate) stream: StreamId,
+    pub(crate) freed: Vec<Arc<Segment>>,
 }
 
 /// All state of an open log.
@@ -261,7 +264,18 @@ impl Engine {
         );
         let mut files = Vec::new();
         for writer in self.streams.values() {
-            files.extend(open_for_sync(&*self.fs, &writer.unsynced)?);
+            let ended = writer.ended_in_recycled(clean);
+            let mut segments = writer.unsynced.clone();
+            segments.extend(
+                ended
+                    .iter()
+                    .filter(|one| !is_in(one, &writer.unsynced))
+                    .cloned(),
+            );
+            for mut file in open_for_sync(&*self.fs, &segments)? {
+                file.cut = is_in(&file.segment, &ended);
+                files.push(file);
+            }
         }
         let mut indexes = Vec::new();
         let mut streams = Vec::with_capacity(self.streams.len());
@@ -364,6 +378,7 @@ impl Engine {
                 }
             }
             JobDone::Removed => {}
+            JobDone::Recycled(stream, spare) => self.recycled(stream, spare),
             JobDone::Compacted(step) if self.failure.is_none() => self.compacted(step),
             JobDone::Compacted(_) | JobDone::CompactionLost => self.in_flight.compaction = false,
         }
@@ -420,6 +435,7 @@ impl Engine {
                 return Err(error);
             }
         }
+        self.stop_recycling();
         self.checkpoint_here(true)?;
         // Tidying up; what fails here is done at the next start.
         for job in self.take_jobs() {
@@ -451,6 +467,7 @@ pub(crate) fn open_for_sync(
                 file,
                 covers: (segment.length(), segment.end_offset()),
                 segment: Arc::clone(segment),
+                cut: false,
             }),
             // Freed and removed meanwhile.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -458,6 +475,10 @@ pub(crate) fn open_for_sync(
         }
     }
     Ok(files)
+}
+
+fn is_in(segment: &Arc<Segment>, segments: &[Arc<Segment>]) -> bool {
+    segments.iter().any(|one| Arc::ptr_eq(one, segment))
 }
 
 fn segments_of(files: &[SyncFile]) -> Vec<Arc<Segment>> {

@@ -1,4 +1,4 @@
-//! What retention and compaction have done since the log was opened: counters for the metrics page.
+//! What retention, recycling and compaction have done since the log was opened: counters for the metrics page.
 
 use std::sync::atomic::AtomicU64;
 
@@ -9,6 +9,8 @@ pub struct Housekeeping {
     pub retention_segments: AtomicU64,
     /// Their bytes.
     pub retention_bytes: AtomicU64,
+    /// Segments that began in the file of a freed one.
+    pub recycled_segments: AtomicU64,
     /// Compaction passes over a stream that were finished.
     pub compaction_passes: AtomicU64,
     /// Compaction passes that failed or were given up.

@@ -14,6 +14,8 @@ use crate::error::IoFault;
 use crate::fs::{File, Fs, OpenMode, remove_durably};
 use crate::index::{self, IndexEntry};
 use crate::journal::files;
+use crate::op::StreamId;
+use crate::recycle::{SpareFile, cut_former};
 use crate::segment::Segment;
 
 /// A file to be synced.
@@ -23,6 +25,8 @@ pub(crate) struct SyncFile {
     pub(crate) segment: Arc<Segment>,
     /// Bytes that the sync covers, and the offset behind them.
     pub(crate) covers: (u64, i64),
+    /// Nothing comes behind these bytes any more: what a recycled file holds there is cut first.
+    pub(crate) cut: bool,
 }
 
 /// Segments that could not be synced. What of them only the page cache had may be gone.
@@ -78,6 +82,13 @@ pub(crate) enum Job {
         dir: PathBuf,
         names: Vec<String>,
     },
+    /// Keep a freed file for the stream's next segment.
+    Recycle {
+        stream: StreamId,
+        /// Its name as a segment.
+        from: PathBuf,
+        spare: SpareFile,
+    },
     /// Cut what lies behind a segment's end; nobody reads it.
     Cut {
         path: PathBuf,
@@ -115,6 +126,8 @@ pub(crate) enum JobDone {
     },
     Flushed(Result<(), SyncFault>),
     Removed,
+    /// The spare, if there is one now.
+    Recycled(StreamId, Option<SpareFile>),
     Compacted(Step),
     /// The thread of a compaction step ended without an answer.
     CompactionLost,
@@ -156,6 +169,11 @@ impl Job {
                 }
                 JobDone::Removed
             }
+            Job::Recycle {
+                stream,
+                from,
+                spare,
+            } => JobDone::Recycled(stream, spare.keep(fs, &from)),
             Job::Cut { path, length } => {
                 let cut = fs
                     .open(&path, OpenMode::Write)
@@ -213,8 +231,12 @@ pub(crate) fn sync_all(files: &[SyncFile]) -> Result<(), SyncFault> {
         file,
         segment,
         covers,
+        cut,
     } in files
     {
+        if *cut {
+            cut_former(&**file, segment, covers.0);
+        }
         match file.sync_data() {
             Ok(()) => segment.note_synced(covers.0, covers.1),
             Err(error) => {

@@ -47,6 +47,7 @@ mod producers;
 mod queue;
 mod read;
 mod recovery;
+mod recycle;
 mod repair;
 mod replay;
 mod retention;

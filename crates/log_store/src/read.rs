@@ -237,6 +237,8 @@ impl StreamReader<'_> {
         let file = self.file_of(segment)?;
         let mut walk = HeaderWalk::new(&*file, segment.position_of(offset.0), length);
         let mut least = segment.base_offset;
+        // The header that led to the next one, and `least` before it.
+        let mut last: Option<(u64, i64)> = None;
         let fault = |error| IoFault::of("read segment", &segment.path)(error);
         let mut step = walk.step().map_err(fault)?;
         let (start, first_length) = loop {
@@ -258,9 +260,21 @@ impl StreamReader<'_> {
                     }
                     continue;
                 }
-                Some(Ok((_, header))) => least = header.last_offset() + 1,
+                Some(Ok((position, header))) => {
+                    last = Some((position, least));
+                    least = header.last_offset() + 1;
+                }
                 Some(Err(source)) => {
                     let bad = walk.position();
+                    if let Some((before, least_before)) = last.take() {
+                        let mut window = Window::new(&*file, length);
+                        let good = whole_batch(&mut window, before, length).map_err(fault)?;
+                        if good.is_none() {
+                            // A damaged length may have led past good batches.
+                            walk.back_to(before);
+                            least = least_before;
+                        }
+                    }
                     // Whoever asks for offsets behind the damage need not care.
                     let good = walk.resync(least, segment.end_offset()).map_err(fault)?;
                     if good.is_none_or(|base| base > offset.0) {

@@ -37,6 +37,8 @@ pub(crate) struct ReplaySegment {
     pub(crate) refs: Vec<Reference>,
     /// The frames that said how far it goes are damaged: it goes as far as its file has good batches before `end`.
     pub(crate) open_end: bool,
+    /// It was the newest one at the checkpoint: a recycled file may hold more behind its end.
+    pub(crate) was_last: bool,
 }
 
 impl ReplaySegment {
@@ -53,6 +55,7 @@ impl ReplaySegment {
             promised: 0,
             refs: Vec::new(),
             open_end: false,
+            was_last: false,
         }
     }
 }
@@ -122,7 +125,12 @@ impl From<StreamSnapshot> for ReplayStream {
             promised: segment.length,
             refs: Vec::new(),
             open_end: false,
+            was_last: false,
         };
+        let mut segments: Vec<_> = stream.segments.iter().map(durable).collect();
+        if let Some(last) = segments.last_mut() {
+            last.was_last = true;
+        }
         ReplayStream {
             name: stream.name,
             settings: stream.settings,
@@ -130,7 +138,7 @@ impl From<StreamSnapshot> for ReplayStream {
             end: stream.end,
             acks: stream.acks,
             epochs: stream.epochs,
-            segments: stream.segments.iter().map(durable).collect(),
+            segments,
             freed: Vec::new(),
             producers: stream.producers,
         }
@@ -217,6 +225,7 @@ impl Replay {
                 promised: length,
                 refs: Vec::new(),
                 open_end: false,
+                was_last: false,
             })?,
             Record::Append {
                 segment,

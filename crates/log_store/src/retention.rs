@@ -150,11 +150,13 @@ impl Engine {
             .into_iter()
             .partition(|unlink| unlink.lsn <= lsn && unlink.not_before <= now);
         self.unlinks = waiting;
-        self.jobs
-            .extend(ready.into_iter().map(|unlink| Job::Unlink {
+        for mut unlink in ready {
+            self.keep_one(&mut unlink);
+            self.jobs.push(Job::Unlink {
                 dir: unlink.dir,
                 names: unlink.names,
-            }));
+            });
+        }
     }
 
     /// The disk is full: freed segments go as soon as it is safe.
@@ -173,7 +175,7 @@ impl Engine {
     }
 
     /// Notes the files of segments that left a stream with the last journal frame.
-    pub(crate) fn unlink_later(&mut self, stream: StreamId, freed: &[Arc<Segment>]) {
+    pub(crate) fn unlink_later(&mut self, stream: StreamId, freed: Vec<Arc<Segment>>) {
         let Some(writer) = self.streams.get(&stream) else {
             return;
         };
@@ -187,6 +189,9 @@ impl Engine {
             not_before: now.saturating_add(writer.settings.delete_delay),
             dir: writer.state.dir.clone(),
             names,
+            stream,
+            // Kept open no longer than there is a use for one.
+            freed: if writer.bulky { freed } else { Vec::new() },
         });
     }
 }

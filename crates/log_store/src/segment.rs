@@ -3,7 +3,7 @@
 //! compaction wrote carries its generation, from 1: `<base offset, 20 digits>.<generation>.log`.
 //!
 //! Invariant: `length` and `end_offset` only ever name whole batches that were published; bytes behind `length` in the
-//! file are unacknowledged and may be overwritten.
+//! file are unacknowledged, or what a recycled file held before ([`crate::recycle`]), and may be overwritten.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ use crate::sync::{Mutex, RwLock};
 
 /// Extension of a file that compaction has not finished.
 pub(crate) const UNFINISHED: &str = "cleaned";
+/// Extension of a freed file that waits to become another segment.
+pub(crate) const SPARE: &str = "spare";
 
 /// File name of the segment that starts at `base_offset`.
 pub(crate) fn file_name(base_offset: i64, generation: u32) -> String {
@@ -69,6 +71,8 @@ pub(crate) struct Segment {
     end_offset: AtomicI64,
     length: AtomicU64,
     max_timestamp: AtomicI64,
+    /// Bytes of the file where they may be more than `length`: it is a recycled one. 0 for a file that grows.
+    laid_out: AtomicU64,
     /// Bytes that a successful sync is known to have covered, and the offset behind them.
     synced: Mutex<(u64, i64)>,
     handles: RwLock<Handles>,
@@ -95,6 +99,7 @@ impl Segment {
             end_offset: AtomicI64::new(base_offset),
             length: AtomicU64::new(0),
             max_timestamp: AtomicI64::new(i64::MIN),
+            laid_out: AtomicU64::new(0),
             synced: Mutex::new((0, base_offset)),
             handles: RwLock::default(),
         }
@@ -113,6 +118,26 @@ impl Segment {
     /// Highest timestamp of its batches; i64::MIN when empty.
     pub(crate) fn max_timestamp(&self) -> i64 {
         self.max_timestamp.load(Ordering::Acquire)
+    }
+
+    /// Notes that the file has so many bytes, whatever is published; 0 when it ends where the segment ends.
+    pub(crate) fn lay_out(&self, bytes: u64) {
+        self.laid_out.store(bytes, Ordering::Release);
+    }
+
+    /// Bytes of the file if it may be longer than the segment, else 0.
+    pub(crate) fn laid_out(&self) -> u64 {
+        self.laid_out.load(Ordering::Acquire)
+    }
+
+    /// The same segment, if nobody else has it or its file any more: then the file may become another one.
+    pub(crate) fn into_unused(self: Arc<Self>) -> Option<Segment> {
+        let mut segment = Arc::into_inner(self)?;
+        let handles = segment.handles.get_mut();
+        let handles = handles.unwrap_or_else(PoisonError::into_inner);
+        let file = handles.file.take();
+        file.is_none_or(|file| Arc::strong_count(&file) == 1)
+            .then_some(segment)
     }
 
     /// Sets what is published.
@@ -144,6 +169,8 @@ impl Segment {
     /// Ends the segment at a batch boundary below its end: what lay behind it has moved to another one.
     pub(crate) fn end_at(&self, length: u64, end_offset: i64) {
         self.publish(end_offset, length, i64::MIN);
+        // Whoever moved it also cuts it.
+        self.lay_out(0);
         self.with_index(|index| index.truncate(length));
     }
 
@@ -294,6 +321,11 @@ impl<'a> HeaderWalk<'a> {
     /// Where the next batch starts.
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// Goes on at an earlier batch.
+    pub(crate) fn back_to(&mut self, position: u64) {
+        self.position = position;
     }
 
     /// After a bad batch: goes on to the next good one with offsets in `least..most`. Returns its base offset.

@@ -204,6 +204,9 @@ pub struct LogOptions {
     pub compaction_bytes_per_second: Option<u64>,
     /// Appends answer "no space" below so much free space on the volume; default 64 MiB, 0 = off.
     pub min_free_bytes: u64,
+    /// Most bytes of freed segment files that are kept to be written over as next segments, default 2 GiB, 0 = off: one
+    /// for each stream whose rounds are synced in its own segments. They go when the disk gets short.
+    pub recycle_bytes: u64,
     /// When groups without any stream (tables only) are acknowledged.
     pub table_durability: Durability,
     /// Node id written into a new node file.
@@ -230,6 +233,7 @@ impl LogOptions {
             compaction_buffer_bytes: 128 << 20,
             compaction_bytes_per_second: None,
             min_free_bytes: 64 << 20,
+            recycle_bytes: 2 << 30,
             table_durability: Durability::Fsync,
             node_id: 1,
         }

@@ -4,6 +4,8 @@
 //! - The next journal file has its space before it is needed: taken when the log opens, filled with zeroes when it comes
 //!   nearer, later the used file that a checkpoint frees.
 //! - A checkpoint is written into the room of an older one ([`crate::checkpoint`]).
+//! - Freed segment files that wait to be used again ([`crate::recycle`]) go while there is twice as much room as has to
+//!   stay.
 //! - Appends are refused while less than `min_free_bytes` are free, or while the next journal file cannot be made.
 
 use crate::engine::Engine;
@@ -42,7 +44,11 @@ impl Engine {
 
     /// Whether appends have to be refused, so that acks and trims can still make room.
     pub(crate) fn look_for_space(&mut self) -> Option<CommitError> {
-        if let Some(fault) = &self.spare_fault
+        // Another fault may be over when the next file is needed; if not, that write says so.
+        if let Some(fault) = self
+            .spare_fault
+            .as_ref()
+            .filter(|fault| fault.is_no_space())
             && self.journal.room() < self.journal.capacity() / 4
         {
             return Some(CommitError::NoSpace(fault.clone()));
@@ -59,6 +65,9 @@ impl Engine {
             self.free_looked_at = Some(now);
             // A file system that cannot say how full it is will say so by the write.
             self.free_bytes = self.fs.space_left(&self.options.dir).unwrap_or(u64::MAX);
+        }
+        if self.space_is_short() {
+            self.drop_spares();
         }
         if self.free_bytes < least {
             self.hurry_unlinks();

@@ -17,6 +17,7 @@ use crate::mend::is_leftover;
 use crate::op::{Offset, Position};
 use crate::producers::Producers;
 use crate::recovery::{Cut, RecoveryReport};
+use crate::recycle::written_behind;
 use crate::replay::{ReplaySegment, ReplayStream};
 use crate::segment;
 use crate::stream::StreamView;
@@ -92,7 +93,8 @@ impl TailCheck<'_> {
             let segment = stream.segments[at].clone();
             let name = segment::file_name(segment.base, segment.generation);
             let path = self.dir.join(&name);
-            let tail = segment.length > segment.durable || at + 1 == count || segment.open_end;
+            let grew = segment.length > segment.durable || segment.was_last;
+            let tail = grew || at + 1 == count || segment.open_end;
             let good = if !names.contains(&name) && segment.promised == 0 {
                 (segment.base, 0, i64::MIN)
             } else if !names.contains(&name) {
@@ -187,7 +189,7 @@ impl TailCheck<'_> {
         }
         let found = found.max(length);
         if segment.open_end {
-            self.cut(&*file, path, found, length, length)?;
+            self.cut(segment, &*file, path, found, (length, end), length)?;
             return Ok((segment.end, length, max_timestamp));
         }
         if length == segment.length && end != segment.end {
@@ -207,7 +209,8 @@ impl TailCheck<'_> {
         for part in weak {
             rewrite(&*file, part.start, part.end).map_err(IoFault::of("write segment", path))?;
         }
-        self.cut(&*file, path, found, length, segment.length)?;
+        let good = (length, end);
+        self.cut(segment, &*file, path, found, good, segment.length)?;
         Ok((end, length, max_timestamp))
     }
 
@@ -298,25 +301,29 @@ impl TailCheck<'_> {
         })
     }
 
-    /// Cuts what lies behind `length`.
+    /// Cuts what lies behind `length`, where `end` comes next.
     fn cut(
         &mut self,
+        segment: &ReplaySegment,
         file: &dyn File,
         path: &Path,
         found: u64,
-        length: u64,
+        (length, end): (u64, i64),
         journaled: u64,
     ) -> Result<(), OpenError> {
         let weak = length < journaled;
+        let mut written = length;
         if found > length {
+            written = written_behind(file, segment.base, (length, end), found)
+                .map_err(IoFault::of("read segment", path))?;
             file.set_len(length)
                 .map_err(IoFault::of("cut segment", path))?;
         }
-        if found > length || weak {
+        if written > length || weak {
             self.report.cuts.push(Cut {
                 path: path.to_path_buf(),
                 position: length,
-                bytes: found.max(journaled) - length,
+                bytes: written.max(journaled) - length,
                 acknowledged_weakly: weak,
             });
         }
@@ -341,15 +348,16 @@ impl TailCheck<'_> {
                 continue;
             };
             // Freed ones go with the next checkpoint, not before.
-            if stream.needs(base, generation) && extension != segment::UNFINISHED {
+            let unnamed = matches!(extension, segment::UNFINISHED | segment::SPARE);
+            if stream.needs(base, generation) && !unnamed {
                 continue;
             }
             match extension {
-                "oix" | "tix" | segment::UNFINISHED => gone.push(name.clone()),
+                "oix" | "tix" | segment::UNFINISHED | segment::SPARE => gone.push(name.clone()),
                 "log" if base < stream.log_start.0 || base >= stream.end => {
                     gone.push(name.clone());
                     if base >= stream.end {
-                        self.report_stray(self.dir.join(name));
+                        self.report_stray(self.dir.join(name), base);
                     }
                 }
                 // Written by compaction and not switched to, or replaced since: their records are elsewhere. But with
@@ -373,11 +381,11 @@ impl TailCheck<'_> {
         Ok(())
     }
 
-    fn report_stray(&mut self, path: PathBuf) {
-        let length = self
-            .fs
-            .open(&path, OpenMode::Read)
-            .and_then(|file| file.length());
+    fn report_stray(&mut self, path: PathBuf, base: i64) {
+        let length = self.fs.open(&path, OpenMode::Read).and_then(|file| {
+            let found = file.length()?;
+            written_behind(&*file, base, (0, base), found)
+        });
         if let Ok(bytes) = length
             && bytes > 0
         {

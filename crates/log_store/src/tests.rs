@@ -444,3 +444,28 @@ fn move_or_copy(from: &std::path::Path, to: &std::path::Path) {
         }
     }
 }
+
+#[test]
+fn a_damaged_length_does_not_hide_the_batches_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let stream = log
+        .create_stream("a", StreamSettings::default())
+        .wait()
+        .unwrap();
+    let one = batch(1, 300, 1);
+    for _ in 0..3 {
+        log.commit_blocking(vec![append(stream, one.clone())])
+            .unwrap();
+    }
+    close(log);
+    let path = dir.path().join("log/a.1/00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The first batch seems to reach into the third.
+    let length = u32::from_be_bytes(bytes[8..12].try_into().unwrap()) + one.len() as u32 + 50;
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let (log, _) = open(&dir);
+    assert_eq!(offsets(&log, stream, 1), [(1, 1), (2, 1)]);
+    close(log);
+}

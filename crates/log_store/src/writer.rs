@@ -15,6 +15,7 @@ use crate::fs::File;
 use crate::op::Offset;
 use crate::producers::Producers;
 use crate::read::OpenSegments;
+use crate::recycle::Spare;
 use crate::segment::{self, Segment};
 use crate::settings::{Durability, StreamSettings};
 use crate::stream::StreamState;
@@ -45,6 +46,9 @@ pub(crate) struct StreamWriter {
     pub(crate) producers: Producers,
     /// Segments with bytes that no checkpoint names yet.
     pub(crate) unsynced: Vec<Arc<Segment>>,
+    /// Whether the newest segment got rounds that were synced in it; only such streams gain by a recycled file.
+    pub(crate) bulky: bool,
+    pub(crate) spare: Spare,
     /// Mode `interval`: when it was last synced, and whether something came since.
     pub(crate) flushed_at: Duration,
     pub(crate) flush_wanted: bool,
@@ -68,6 +72,8 @@ impl StreamWriter {
             compact_from: Duration::ZERO,
             producers: Producers::default(),
             unsynced: Vec::new(),
+            bulky: false,
+            spare: Spare::None,
             flushed_at: now,
             flush_wanted: false,
         }
@@ -125,6 +131,7 @@ impl StreamWriter {
             let mut view = state.view_mut();
             for chunk in &mut plan.chunks {
                 if let Some((segment, file)) = chunk.opened.take() {
+                    self.bulky = false;
                     view.segments.push(Arc::clone(&segment));
                     let sealed = self.active.replace(segment);
                     self.file = Some(file);
@@ -139,6 +146,7 @@ impl StreamWriter {
             }
             view.high_watermark = Offset(plan.end);
         }
+        self.bulky |= plan.bulk;
         self.end = plan.end;
         self.position = plan.position;
         self.indexed_at = plan.indexed_at;
@@ -170,6 +178,18 @@ impl StreamWriter {
             .flatten();
         self.active = Some(segment);
         self.file = Some(file);
+    }
+
+    /// Segments in recycled files that do not grow any more; with `all` the newest one too.
+    pub(crate) fn ended_in_recycled(&self, all: bool) -> Vec<Arc<Segment>> {
+        let active = self.active.as_ref().filter(|_| !all);
+        let grows = |one: &Arc<Segment>| active.is_some_and(|active| Arc::ptr_eq(active, one));
+        let view = self.state.view();
+        let segments = view.segments.iter();
+        segments
+            .filter(|one| one.laid_out() > 0 && !grows(one))
+            .cloned()
+            .collect()
     }
 
     /// Takes note that segments left the stream.

@@ -280,7 +280,7 @@ fn broker_metrics(broker: &BrokerMetrics) -> Vec<Extra> {
     .collect()
 }
 
-/// What retention and compaction of the embedded log have done.
+/// What retention, recycling and compaction of the embedded log have done.
 fn housekeeping_metrics(done: &flafka_broker::metrics::Housekeeping) -> Vec<Extra> {
     [
         (
@@ -292,6 +292,11 @@ fn housekeeping_metrics(done: &flafka_broker::metrics::Housekeeping) -> Vec<Extr
             "flafka_log_retention_bytes_total",
             "Bytes freed by retention.",
             &done.retention_bytes,
+        ),
+        (
+            "flafka_log_recycled_segments_total",
+            "Segments that began in the file of a freed one.",
+            &done.recycled_segments,
         ),
         (
             "flafka_log_compaction_passes_total",

@@ -119,7 +119,7 @@ impl Engine {
         if let Some(new) = &new {
             self.shared.open_segments.add(new);
         }
-        self.unlink_later(id, &old);
+        self.unlink_later(id, old);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,6 +64,8 @@ pub(super) struct Driver {
     refusal: Option<CommitError>,
     /// How often compaction put a segment in the place of others.
     pub(super) switches: u64,
+    /// How many segments began in the file of another one, before the last start.
+    recycled_before: u64,
     /// States that a power cut may bring back, oldest first; the last one is `model`.
     pub(super) history: Vec<Model>,
     pub(super) engine: Option<Engine>,
@@ -90,6 +93,7 @@ impl Driver {
             refused: 0,
             refusal: None,
             switches: 0,
+            recycled_before: 0,
             history: vec![Model::default()],
             engine: Some(engine),
             clock,
@@ -171,6 +175,15 @@ impl Driver {
     /// How often the log went on in a fresh file.
     pub(super) fn mended(&mut self) -> u64 {
         self.engine().shared.counts.read().mended
+    }
+
+    /// How many segments began in the file of another one.
+    pub(super) fn recycled(&self) -> u64 {
+        let now = self.engine.as_ref().map_or(0, |engine| {
+            let counters = &engine.shared.housekeeping;
+            counters.recycled_segments.load(Ordering::Relaxed)
+        });
+        self.recycled_before + now
     }
 
     pub(super) fn engine(&mut self) -> &mut Engine {
@@ -513,6 +526,7 @@ impl Driver {
     /// The machine dies (power cut with a seed, or SIGKILL) and life goes on with what is left; `exact` if weak data too
     /// must be there.
     pub(super) fn crash_and_go_on(&mut self, cut: Option<u64>, exact: bool) {
+        self.recycled_before = self.recycled();
         self.engine = None;
         self.jobs.clear();
         self.floors = None;

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::driver::{blocking, recover, request};
 use crate::engine::Engine;
-use crate::error::CommitError;
+use crate::error::{CommitError, IoFault};
 use crate::op::{AppendStamp, Offset, Op, StreamId};
 use crate::queue::Control;
 use crate::settings::StreamSettings;
@@ -131,4 +131,24 @@ fn a_full_disk_still_drains() {
         disk.set_space(u64::MAX);
         append(&mut engine, stream).unwrap();
     }
+}
+
+#[test]
+fn only_a_full_disk_refuses_for_want_of_the_next_journal_file() {
+    let fs = SimFs::new(9);
+    let mut engine = recover(&fs).unwrap();
+    let stream = channel(&mut engine);
+    while engine.journal.room() >= engine.journal.capacity() / 4 {
+        append(&mut engine, stream).unwrap();
+    }
+    let fault = |errno| {
+        let error = std::io::Error::from_raw_os_error(errno);
+        Some(IoFault::of("prepare journal", engine.journal.dir())(error))
+    };
+    let (eio, enospc) = (fault(5), fault(28));
+    engine.spare_fault = eio;
+    assert!(engine.look_for_space().is_none());
+    engine.spare_fault = enospc;
+    let refused = engine.look_for_space();
+    assert!(matches!(refused, Some(CommitError::NoSpace(_))));
 }

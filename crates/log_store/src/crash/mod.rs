@@ -12,6 +12,7 @@ mod full;
 mod interval;
 mod model;
 mod observe;
+mod recycling;
 #[cfg(feature = "shuttle")]
 mod schedules;
 mod switching;
@@ -94,7 +95,7 @@ fn a_kill_at_any_call_keeps_everything() {
 fn every_crash_keeps_what_was_acknowledged() {
     let test = "every_crash_keeps_what_was_acknowledged";
     let mut effort = Effort::new("F4", test, "power cuts", SEEDS_OF_F4);
-    let (mut histories, mut switches) = (0, 0);
+    let (mut histories, mut switches, mut recycled) = (0, 0, 0);
     while let Some(seed) = effort.next_seed() {
         let mut driver = Driver::new(seed, SimFs::new(seed));
         driver.fs.probe(1 + seed % 5);
@@ -128,10 +129,14 @@ fn every_crash_keeps_what_was_acknowledged() {
         }
         histories += 1;
         switches += driver.switches;
+        recycled += driver.recycled();
         effort.trace(driver.fs.trace());
     }
-    effort.note(&format!("{switches} compactions"));
+    effort.note(&format!(
+        "{switches} compactions, {recycled} recycled segments"
+    ));
     assert!(switches > 0 || histories < 9, "no history had a compaction");
+    assert!(recycled > 0 || histories < 9, "no segment was recycled");
 }
 
 /// F26: the same seed makes the same calls with the same bytes, twice.

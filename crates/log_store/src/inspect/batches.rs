@@ -68,7 +68,7 @@ impl BatchCheck {
                 self.behind_bad = true;
             }
             SegmentStep::Unwritten { position, bytes } => {
-                self.error(position.0, format!("{bytes} bytes are zeroes"));
+                self.error(position.0, format!("{bytes} bytes were never written"));
             }
         }
     }

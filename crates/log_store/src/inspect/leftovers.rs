@@ -12,7 +12,7 @@ use crate::fs::{Fs, OpenMode};
 use crate::inspect::{ReadOnly, StreamInfo, list};
 use crate::mend::COPY_EXTENSION;
 use crate::op::Offset;
-use crate::segment::{self, UNFINISHED};
+use crate::segment::{self, SPARE, UNFINISHED};
 
 /// A file that no segment of the stream is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum LeftoverKind {
     Unfinished,
     /// Its records are below the log start.
     Freed,
+    /// Freed and kept, so that the next segment is written over it.
+    Spare,
     /// Behind the end of the stream.
     NotJournaled,
     /// An earlier start set it aside: nobody knew it.
@@ -47,8 +49,8 @@ pub enum LeftoverKind {
 impl LeftoverKind {
     /// Whether a log in use makes such files in passing.
     pub(crate) fn is_passing(self) -> bool {
-        use LeftoverKind::{NotJournaled, NotSwitched, Unfinished};
-        matches!(self, NotJournaled | NotSwitched | Unfinished)
+        use LeftoverKind::{NotJournaled, NotSwitched, Spare, Unfinished};
+        matches!(self, NotJournaled | NotSwitched | Spare | Unfinished)
     }
 }
 
@@ -59,6 +61,7 @@ impl fmt::Display for LeftoverKind {
             LeftoverKind::NotSwitched => "written by compaction, not in use",
             LeftoverKind::Unfinished => "an unfinished copy",
             LeftoverKind::Freed => "its records are below the log start",
+            LeftoverKind::Spare => "kept for the next segment to be written over it",
             LeftoverKind::NotJournaled => "it was never journaled",
             LeftoverKind::SetAside => "set aside by an earlier start",
             LeftoverKind::Unknown => "no checkpoint and no journal knows it",
@@ -96,6 +99,7 @@ impl StreamInfo {
         let extension = path.extension()?.to_string_lossy();
         let (base, generation) = match (&*extension, parsed) {
             ("stray", _) => return Some(LeftoverKind::SetAside),
+            (SPARE, Some(_)) => return Some(LeftoverKind::Spare),
             ("log", Some(parsed)) => parsed,
             ("log", None) => return Some(LeftoverKind::Unknown),
             (UNFINISHED | COPY_EXTENSION | crate::repair::COPY_EXTENSION, Some(_)) => {

@@ -9,6 +9,7 @@ use crate::error::IoFault;
 use crate::fs::{File, Fs, OpenMode};
 use crate::inspect::ReadOnly;
 use crate::op::Position;
+use crate::segment;
 use crate::window::Window;
 
 /// Where the magic byte of a batch is, and its value.
@@ -35,7 +36,7 @@ pub enum SegmentStep<'a> {
         /// What is wrong with them.
         what: String,
     },
-    /// Zeroes up to the end: space that was not written yet.
+    /// Space up to the end that was not written yet: zeroes, or what a recycled file held before.
     Unwritten {
         /// Where they start.
         position: Position,
@@ -45,6 +46,7 @@ pub enum SegmentStep<'a> {
 }
 
 /// Walks over the first `end` bytes of a segment (all without) until `visit` returns false. Memory: the largest batch.
+/// The file's name says which offsets it may hold.
 ///
 /// # Errors
 /// A file call failed.
@@ -60,21 +62,24 @@ pub fn walk_segment(
         .length()
         .map_err(IoFault::of("measure segment", path))?;
     let end = end.unwrap_or(found).min(found);
-    walk(&*file, 0, end, visit).map_err(IoFault::of("read segment", path))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let least = segment::parse_file_name(&name).map_or(i64::MIN, |(base, _)| base);
+    walk(&*file, least, end, visit).map_err(IoFault::of("read segment", path))
 }
 
-/// As [`walk_segment`], on an open file from `from` on.
+/// As [`walk_segment`], on an open file whose batches begin at offset `least`.
 pub(crate) fn walk(
     file: &dyn File,
-    from: u64,
+    least: i64,
     end: u64,
     visit: &mut dyn FnMut(SegmentStep<'_>) -> bool,
 ) -> io::Result<()> {
     let mut window = Window::new(file, end);
-    let mut at = from;
+    let mut at = 0;
     while at < end {
+        let mut former = false;
         let what = match check(&mut window, at)? {
-            Ok(header) => {
+            Ok(header) if header.base_offset >= least => {
                 let length = header.total_len();
                 let bytes = window.exact(at, length)?.unwrap_or_default();
                 let position = Position(at);
@@ -88,11 +93,18 @@ pub(crate) fn walk(
                 at += length as u64;
                 continue;
             }
+            Ok(header) => {
+                former = true;
+                let offset = header.base_offset;
+                format!("a batch of offset {offset} in a segment that begins at {least}")
+            }
             Err(what) => what,
         };
-        let next = find_batch(&mut window, at + 1, end)?.unwrap_or(end);
+        let next = find_batch(&mut window, at + 1, end, least, &mut former)?;
+        let next = next.unwrap_or(end);
         let (position, bytes) = (Position(at), next - at);
-        let step = match next == end && only_zeroes(&mut window, at, end)? {
+        let unwritten = next == end && (former || only_zeroes(&mut window, at, end)?);
+        let step = match unwritten {
             true => SegmentStep::Unwritten { position, bytes },
             false => SegmentStep::Bad {
                 position,
@@ -124,8 +136,14 @@ fn check(window: &mut Window<'_>, at: u64) -> io::Result<Result<BatchHeader, Str
     Ok(records::verify(batch).map_err(|error| error.to_string()))
 }
 
-/// The first good batch at or behind `from`.
-fn find_batch(window: &mut Window<'_>, from: u64, end: u64) -> io::Result<Option<u64>> {
+/// The first good batch at or behind `from` with an offset from `least` on; notes those below it.
+fn find_batch(
+    window: &mut Window<'_>,
+    from: u64,
+    end: u64,
+    least: i64,
+    former: &mut bool,
+) -> io::Result<Option<u64>> {
     let (magic_at, magic) = MAGIC;
     let mut at = from;
     while at + HEADER_LEN as u64 <= end {
@@ -138,10 +156,14 @@ fn find_batch(window: &mut Window<'_>, from: u64, end: u64) -> io::Result<Option
             continue;
         };
         at += skip as u64;
-        if check(window, at)?.is_ok() {
-            return Ok(Some(at));
+        match check(window, at)? {
+            Ok(header) if header.base_offset >= least => return Ok(Some(at)),
+            Ok(header) => {
+                *former = true;
+                at += header.total_len() as u64;
+            }
+            Err(_) => at += 1,
         }
-        at += 1;
     }
     Ok(None)
 }

@@ -234,7 +234,7 @@ impl Check<'_> {
         check.may_have_gaps = info.generation > 0 || self.repaired;
         check.may_have_fewer_records = info.generation > 0 || stream.settings.acked;
         let length = info.length.min(found);
-        walk(&*file, 0, length, &mut |step| {
+        walk(&*file, info.base.0, length, &mut |step| {
             check.step(step);
             true
         })
@@ -250,6 +250,9 @@ impl Check<'_> {
         if errors && self.in_journal(stream, info, &problems) {
             let what = "the end is only in the journal yet; the next start writes it";
             problems = vec![(Severity::Note, check.end, what.to_string())];
+        } else if errors && self.is_gone(stream, info) {
+            // Freed meanwhile, its file may be another segment's by now.
+            return Ok(());
         }
         for (severity, position, what) in problems {
             self.found(severity, path, position, what);
@@ -302,22 +305,23 @@ impl Check<'_> {
         from >= info.durable && problems.iter().all(|(_, position, _)| *position >= from)
     }
 
+    /// Whether a log in use has freed the segment since the check began.
+    fn is_gone(&self, stream: &StreamInfo, info: &SegmentInfo) -> bool {
+        let in_use = |found: &&Inspection| found.owner.is_some();
+        let Some(before) = self.inspection.filter(in_use) else {
+            return false;
+        };
+        Inspection::of(&before.dir).is_ok_and(|now| {
+            let streams = now.streams.iter().filter(|found| found.id == stream.id);
+            let mut segments = streams.flat_map(|found| &found.segments);
+            !segments.any(|found| found.path == info.path)
+        })
+    }
+
     /// A segment file that is not there.
     fn missing(&mut self, stream: &StreamInfo, info: &SegmentInfo) -> Result<(), IoFault> {
-        let in_use = self.inspection.is_some_and(|found| found.owner.is_some());
-        if in_use {
-            let now = self.inspection.map(|found| Inspection::of(&found.dir));
-            let still = |found: &Inspection| {
-                let streams = found.streams.iter().filter(|found| found.id == stream.id);
-                streams
-                    .flat_map(|found| &found.segments)
-                    .any(|found| found.path == info.path)
-            };
-            if let Some(Ok(now)) = now
-                && !still(&now)
-            {
-                return Ok(());
-            }
+        if self.is_gone(stream, info) {
+            return Ok(());
         }
         if self.in_journal(stream, info, &[(Severity::Error, 0, String::new())]) {
             self.note(

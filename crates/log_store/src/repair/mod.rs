@@ -254,7 +254,7 @@ impl Plan<'_> {
         let most = if last && grows { i64::MAX } else { info.end };
         let mut kept = Kept::new(info.base);
         let mut bad = Vec::new();
-        walk(&overlay, 0, end, &mut |step| {
+        walk(&overlay, info.base, end, &mut |step| {
             let before = bad.len();
             match step {
                 SegmentStep::Batch {
@@ -283,7 +283,7 @@ impl Plan<'_> {
                     what,
                 } => bad.push((position.0, format!("{bytes} bytes are no batch ({what})"))),
                 SegmentStep::Unwritten { position, bytes } if position.0 < info.length => {
-                    bad.push((position.0, format!("{bytes} bytes are zeroes")));
+                    bad.push((position.0, format!("{bytes} bytes were never written")));
                 }
                 SegmentStep::Unwritten { .. } => {}
             }
