@@ -11,6 +11,7 @@ mod health;
 mod jdbc;
 mod log;
 mod metrics;
+mod old_formats;
 mod place;
 mod reload;
 mod second_owner;

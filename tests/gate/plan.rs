@@ -48,7 +48,7 @@ impl Part {
         let package = match self.home {
             Home::Simulated => "test --profile gate -p flafka-log-store --lib",
             Home::Scheduled => "test --profile gate -p flafka-log-store --features shuttle --lib",
-            Home::Real => "test -p flafka-tests --test crash",
+            Home::Real => "test --workspace --test crash",
         };
         let mut words = vec!["cargo".to_owned()];
         words.extend(package.split(' ').map(str::to_owned));

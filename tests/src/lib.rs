@@ -12,6 +12,7 @@ pub mod http;
 pub mod kafka_client;
 pub mod log_server;
 pub mod netcat;
+pub mod old_formats;
 pub mod poll;
 pub mod ports;
 pub mod process;
