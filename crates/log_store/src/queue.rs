@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use flafka_kafka_wire::records::BatchHeader;
@@ -66,6 +67,14 @@ pub(crate) struct CommitRequest {
     pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
 
+impl CommitRequest {
+    /// Whether it says only what was delivered.
+    pub(crate) fn is_ack(&self) -> bool {
+        let is_ack = |op: &Prepared| matches!(op, Prepared::Plain(Op::Ack { .. }));
+        self.ops.iter().all(is_ack)
+    }
+}
+
 /// A change of the set of streams.
 #[derive(Debug)]
 pub(crate) enum Control {
@@ -104,6 +113,13 @@ pub(crate) enum Command {
     Checkpoint(oneshot::Sender<Result<(), CommitError>>),
     /// Final checkpoint and end.
     Close(oneshot::Sender<Result<(), CommitError>>),
+}
+
+impl Command {
+    /// Whether it is a commit that says only what was delivered.
+    pub(crate) fn is_ack(&self) -> bool {
+        matches!(self, Command::Commit(request) if request.is_ack())
+    }
 }
 
 #[derive(Debug)]
@@ -204,6 +220,23 @@ impl Queue {
         !state.closed
     }
 
+    /// Takes what comes until then, if anything does. Returns false when the time is over or the queue is closed.
+    pub(crate) fn wait_until(&self, until: Instant, into: &mut VecDeque<Command>) -> bool {
+        let mut state = self.lock();
+        while state.waiting.is_empty() && !state.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            (state, _) = self
+                .filled
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.take(into);
+        !state.closed
+    }
+
     /// Takes what is there without waiting.
     pub(crate) fn try_take(&self, into: &mut VecDeque<Command>) {
         self.lock().take(into);
@@ -297,5 +330,51 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(output) => return output,
             Poll::Pending => thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn ack() -> Command {
+        let op = Op::Ack {
+            stream: StreamId(1),
+            first: Offset(0),
+            last: Offset(9),
+        };
+        Command::Commit(CommitRequest {
+            ops: vec![Prepared::Plain(op)],
+            bytes: 0,
+            reply: Reply::All(oneshot::channel().0),
+            permit: None,
+        })
+    }
+
+    #[test]
+    fn a_wait_ends_with_what_comes_with_its_time_or_with_the_queue() {
+        let queue = Arc::new(Queue::new(1024));
+        let mut taken = VecDeque::new();
+        let late = Instant::now() + Duration::from_secs(600);
+        let pusher = thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.push(ack())
+        });
+        assert!(queue.wait_until(late, &mut taken), "an ack comes");
+        assert!(taken.len() == 1 && taken.iter().all(Command::is_ack));
+        assert!(
+            !queue.wait_until(Instant::now(), &mut taken),
+            "nothing comes"
+        );
+        assert!(pusher.join().is_ok_and(|pushed| pushed.is_ok()));
+        queue.push_internal(Command::Tick);
+        queue.close();
+        assert!(!queue.wait_until(late, &mut taken), "the end is told");
+        assert!(
+            !taken.iter().all(Command::is_ack),
+            "and what came before it"
+        );
     }
 }

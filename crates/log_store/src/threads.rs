@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -20,6 +20,8 @@ use crate::sync::{AtomicBool, Condvar, Mutex, thread};
 const TICK: Duration = Duration::from_millis(100);
 /// An idle log gets a tick at least this often too, for retention.
 const IDLE_TICK: Duration = Duration::from_secs(5);
+/// Longest time that acks wait for an append to share its sync.
+const MOST_COMPANY: Duration = Duration::from_millis(1);
 
 /// Jobs on their way to the housekeeper. Bounded by the engine, which has at most one of each periodic kind in flight.
 #[derive(Debug, Default)]
@@ -83,6 +85,7 @@ pub(crate) fn start(engine: Engine, queue: &Arc<Queue>) -> Result<(), OpenError>
             queue: &queue,
             jobs: &jobs,
             closing: None,
+            company: Duration::ZERO,
         }
         .run();
     })
@@ -157,6 +160,10 @@ struct CommitThread<'a> {
     jobs: &'a JobQueue,
     /// Set once somebody wants the end.
     closing: Option<CloseReply>,
+    /// How long a round of acks waits for an append: as long as the round before took if it had one, else not at all.
+    /// Where events flow in and out, most deliveries then cost no sync of their own, and where nothing comes in, none
+    /// of them waits.
+    company: Duration,
 }
 
 impl CommitThread<'_> {
@@ -190,7 +197,13 @@ impl CommitThread<'_> {
         match command {
             Command::Commit(first) => {
                 let requests = self.gather(first, waiting);
+                let appends = !requests.iter().all(CommitRequest::is_ack);
+                let begun = Instant::now();
                 self.engine.round(requests);
+                self.company = match appends {
+                    true => begun.elapsed().min(MOST_COMPANY),
+                    false => Duration::ZERO,
+                };
             }
             Command::Control(first) => {
                 let mut controls: Vec<Control> = vec![first];
@@ -221,6 +234,11 @@ impl CommitThread<'_> {
         let mut load = self.engine.round_load();
         load.add(&first);
         let mut requests = vec![first];
+        let until = Instant::now() + self.company;
+        while requests.iter().all(CommitRequest::is_ack)
+            && waiting.iter().all(Command::is_ack)
+            && self.queue.wait_until(until, waiting)
+        {}
         while let Some(Command::Commit(next)) = waiting.front() {
             if !load.has_room_for(next) {
                 break;
