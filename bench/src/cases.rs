@@ -6,7 +6,7 @@ use crate::agent::{Channel, Sink};
 use crate::arguments::{Arguments, Durabilities};
 use crate::sample::{Durability, Row, Sample};
 use crate::workplace::{Workplace, say};
-use crate::{channel, http, limits, tail, topic};
+use crate::{channel, http, limits, log, tail, topic};
 
 /// Measures one run of a case.
 type Measure = fn(&Workplace, &Arguments, Durability) -> Result<Vec<Sample>>;
@@ -87,6 +87,12 @@ const CASES: &[Case] = &[
         measure: |workplace, arguments, durability| {
             topic::run(workplace, arguments, durability, 1024)
         },
+    },
+    Case {
+        name: "log",
+        durable: true,
+        on_request: true,
+        measure: log::run,
     },
     Case {
         name: "channel",

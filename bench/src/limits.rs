@@ -47,21 +47,30 @@ fn limit(name: String, operations: u64, bytes: u64, wall: Duration) -> Sample {
 
 /// Appends blocks to a new file, with a sync after each.
 pub(crate) fn synced_writes(path: &Path, name: String, size: usize) -> Result<Sample> {
+    let waits = synced_write_waits(path, size, TIME)?;
+    let count = waits.len() as u64;
+    let mut sample = limit(name, count, count * size as u64, waits.iter().sum());
+    sample.waits = Percentiles::of(waits);
+    Ok(sample)
+}
+
+/// The time of each such append.
+pub(crate) fn synced_write_waits(
+    path: &Path,
+    size: usize,
+    time: Duration,
+) -> Result<Vec<Duration>> {
     let mut file = File::create_new(path)?;
     let block = vec![b'x'; size];
     let mut waits = Vec::new();
     let started = Instant::now();
-    while started.elapsed() < TIME && ((waits.len() * size) as u64) < MOST_WRITTEN {
+    while started.elapsed() < time && ((waits.len() * size) as u64) < MOST_WRITTEN {
         let begun = Instant::now();
         file.write_all(&block)?;
         file.sync_data()?;
         waits.push(begun.elapsed());
     }
-    let wall = started.elapsed();
-    let count = waits.len() as u64;
-    let mut sample = limit(name, count, count * size as u64, wall);
-    sample.waits = Percentiles::of(waits);
-    Ok(sample)
+    Ok(waits)
 }
 
 /// One connection, one direction, a thread at each end.

@@ -14,6 +14,7 @@ mod channel;
 mod http;
 mod input;
 mod limits;
+mod log;
 mod machine;
 mod process;
 mod report;

@@ -149,10 +149,11 @@ impl Load {
             waits.extend(putter.await??);
         }
         putting.store(false, Ordering::Release);
-        let taken = taker.await??;
+        let (taken, ended) = taker.await??;
         let put = put.load(Ordering::Acquire);
         ensure!(taken == put, "put {put} events, took {taken}");
-        Outcome::of(taken, begun.elapsed(), waits)
+        // A last take that finds nothing waits for `keep-alive`: the end is the last event out.
+        Outcome::of(taken, ended.duration_since(begun), waits)
     }
 
     async fn puts(
@@ -188,25 +189,29 @@ impl Load {
     }
 }
 
-/// Takes until nothing is put any more and nothing is left.
+/// Takes until nothing is put any more and nothing is left. Returns how many events came out, and when the last did.
 async fn takes(
     channel: &dyn Channel,
     batch: usize,
     putting: &AtomicBool,
     put: &AtomicU64,
-) -> Result<u64> {
-    let mut taken = 0;
+) -> Result<(u64, Instant)> {
+    let (mut taken, mut ended) = (0, Instant::now());
     loop {
         let last = !putting.load(Ordering::Acquire);
         if last && taken == put.load(Ordering::Acquire) {
-            return Ok(taken);
+            return Ok((taken, ended));
         }
         let lease = channel.take(TakeLimit::events(batch)).await?;
-        if lease.is_empty() && last {
-            return Ok(taken);
+        if lease.is_empty() {
+            if last {
+                return Ok((taken, ended));
+            }
+            continue;
         }
         taken += lease.batch().len() as u64;
         lease.commit().await?;
+        ended = Instant::now();
     }
 }
 
