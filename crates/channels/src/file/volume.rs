@@ -13,6 +13,7 @@ use flafka_flow::Batch;
 use flafka_flow::channel::ChannelError;
 use flafka_flow::counters::Metric;
 use flafka_log_store::{AppendStamp, CommitError, IoFault, Log, Op, OpOutcome, StreamId, Troubles};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -50,10 +51,16 @@ pub(super) struct Volume {
     /// Of the logs that were open before this one.
     before: Mutex<Troubles>,
     cache_bytes: u64,
+    /// Room for encoded puts.
+    encoding: Semaphore,
     pub(super) accounted: AtomicUsize,
     /// Its part of `ChannelSize`.
     pub(super) stored: AtomicUsize,
 }
+
+/// Bytes of puts that are encoded at once, in each volume: while the log makes one half durable, the other is encoded.
+/// More would not be faster and is memory for every connection of a source.
+const ENCODED_BYTES: u32 = 8 << 20;
 
 /// Why a volume did not take a put.
 pub(super) struct NotStored {
@@ -77,6 +84,7 @@ impl Volume {
             runs: Mutex::new(Runs::new(cache_bytes)),
             before: Mutex::default(),
             cache_bytes,
+            encoding: Semaphore::new(ENCODED_BYTES as usize),
             accounted: AtomicUsize::new(0),
             stored: AtomicUsize::new(0),
         }
@@ -238,6 +246,13 @@ impl Volume {
             elsewhere,
             accounted: false,
         };
+        let bytes = u32::try_from(batch.total_bytes()).unwrap_or(u32::MAX);
+        // Nobody closes the semaphore.
+        let _room = self
+            .encoding
+            .acquire_many(bytes.min(ENCODED_BYTES))
+            .await
+            .ok();
         let mut batches = encode(batch, shared.context.clock.now_ms())
             .map_err(|error| not_stored(false, shared.failed("encode events", false, error)))?;
         let failed = |error: EncryptionError| {
