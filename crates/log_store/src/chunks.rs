@@ -54,6 +54,7 @@ pub(crate) struct Chunk {
 pub(crate) struct StreamPlan {
     pub(crate) id: StreamId,
     pub(crate) weak: bool,
+    pub(crate) acked: bool,
     pub(crate) chunks: Vec<Chunk>,
     pub(crate) bytes: u64,
     /// Its own segments are synced and the journal gets references.
@@ -75,6 +76,7 @@ impl StreamPlan {
         StreamPlan {
             id: writer.state.id,
             weak: writer.is_weak(),
+            acked: writer.settings.acked,
             chunks: Vec::new(),
             bytes: 0,
             bulk: false,

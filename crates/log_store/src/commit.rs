@@ -159,7 +159,7 @@ impl Engine {
                 }
             })
             .collect();
-        plan.choose_bulk(self.options.bulk_bytes, self.journal.largest_group());
+        plan.choose_bulk(&self.options, self.journal.largest_group());
         (plan, planned)
     }
 

@@ -17,7 +17,7 @@ use crate::error::CommitError;
 use crate::op::{AppendStamp, Offset, Op, OpOutcome, StreamId, Table};
 use crate::producers::{self, Producer, Verdict};
 use crate::queue::Prepared;
-use crate::settings::TimestampType;
+use crate::settings::{LogOptions, TimestampType};
 use crate::tables::MAX_TABLE_BYTES;
 use crate::writer::StreamWriter;
 
@@ -402,10 +402,14 @@ impl Plan {
     }
 
     /// Decides which streams go in bulk: large ones, and what would not fit into a journal file.
-    pub(crate) fn choose_bulk(&mut self, bulk_bytes: u64, journal_room: u64) {
+    pub(crate) fn choose_bulk(&mut self, options: &LogOptions, journal_room: u64) {
         let mut redo = 0;
         for stream in self.streams.iter_mut().filter(|stream| !stream.weak) {
             let whole = redo + stream.bytes + OP_BYTES * stream.chunks.len() as u64;
+            let bulk_bytes = match stream.acked {
+                true => options.acked_bulk_bytes,
+                false => options.bulk_bytes,
+            };
             stream.bulk = stream.bytes >= bulk_bytes || whole > journal_room / 2;
             if !stream.bulk {
                 redo = whole;

@@ -183,6 +183,9 @@ pub struct LogOptions {
     /// From so many bytes in one round a stream's own segment is synced instead of copying its data into the journal,
     /// default 768 KiB: two syncs, one of them of a file that grows, cost more than a second copy of less.
     pub bulk_bytes: u64,
+    /// The same for streams that keep acks, default 64 KiB: their segments are soon freed and written over again, and the
+    /// sync of a file that does not grow costs less than a second copy of that much.
+    pub acked_bulk_bytes: u64,
     /// Most bytes of queued groups; a commit waits for room. Default 64 MiB.
     pub queue_bytes: u64,
     /// Most bytes of groups taken into one round, default 16 MiB.
@@ -223,6 +226,7 @@ impl LogOptions {
             checkpoint_journal_bytes: 32 << 20,
             checkpoint_data_bytes: 64 << 20,
             bulk_bytes: 768 << 10,
+            acked_bulk_bytes: 64 << 10,
             queue_bytes: 64 << 20,
             round_bytes: 16 << 20,
             max_producers: 10_000,

@@ -35,6 +35,7 @@ pub(super) fn options() -> LogOptions {
     options.checkpoint_journal_bytes = 20 * 1024;
     options.checkpoint_data_bytes = 64 * 1024;
     options.bulk_bytes = 4 * 1024;
+    options.acked_bulk_bytes = 4 * 1024;
     options.min_free_bytes = 0;
     options.compaction_pause = Duration::from_secs(5);
     options
