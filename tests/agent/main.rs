@@ -10,6 +10,7 @@ mod explain;
 mod health;
 mod jdbc;
 mod log;
+mod log_dirs;
 mod metrics;
 mod old_formats;
 mod place;

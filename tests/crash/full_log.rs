@@ -30,12 +30,100 @@ const RECORD: usize = 32 << 10;
 /// How a client names the error that it may try again.
 const RETRIABLE: &str = "KafkaStorageError";
 
+/// Settings of a producer that does not try again.
+const ONCE: [(&str, &str); 3] = [
+    ("enable.idempotence", "false"),
+    ("retries", "0"),
+    ("message.timeout.ms", "60000"),
+];
+
 /// Fills and frees.
 pub(crate) fn run(quick: u64, seed: u64) -> Result<()> {
     let case = "crash::a_full_disk_under_the_log_pushes_back_and_goes_on";
     on_both(case, quick, seed, |kind, rounds, account| {
         fill_and_free(kind, rounds, seed, account)
     })
+}
+
+/// The same with a second data directory on another disk, whose partitions go on all the while.
+pub(crate) fn run_beside(quick: u64, seed: u64) -> Result<()> {
+    let case = "crash::a_full_disk_stops_no_other_directory";
+    on_both(case, quick, seed, |kind, rounds, account| {
+        beside(kind, rounds, seed, account)
+    })
+}
+
+fn beside(kind: Option<Kind>, rounds: u64, seed: u64, account: &mut Account) -> Result<()> {
+    let small = SmallDisk::new(kind, DISK_BYTES)?;
+    let kafka = ports::free_port()?;
+    let dirs = [small.beside().join("log"), small.point().join("log")];
+    let dirs = dirs.map(|dir| dir.display().to_string()).join(",");
+    let mut log = start_log_in(small.beside(), dirs.as_ref(), kafka, "fsync", &[])?;
+    let bootstrap = format!("127.0.0.1:{kafka}");
+    log.until("the embedded log answers", LIMIT, || {
+        Ok(kafka_client::is_ready(&bootstrap)?.then_some(()))
+    })?;
+    // Partition 0 goes to the first directory, partition 1 to the one on the small disk.
+    kafka_client::create_topic(&bootstrap, TOPIC, 2)?;
+    let mut acknowledged = BTreeSet::new();
+    let mut number = 0;
+    let mut try_once = |partition: i32| -> Result<bool> {
+        number += 1;
+        let value = format!("{seed}-{number}-{}", "x".repeat(RECORD));
+        let record = NewRecord::value(value.clone()).to_partition(partition);
+        match kafka_client::produce_with(&ONCE, &bootstrap, TOPIC, &[record]) {
+            Ok(_) => Ok(acknowledged.insert(value)),
+            Err(error) if format!("{error:#}").contains(RETRIABLE) => Ok(false),
+            Err(error) => Err(error.context("the producer hears of something else")),
+        }
+    };
+    let mut done = 0;
+    while done < rounds && account.goes_on() {
+        done += 1;
+        account.cycle();
+        ensure!(
+            try_once(0)? && try_once(1)?,
+            "a record is refused with space left"
+        );
+        let mut neighbour = Neighbour::new(small.point())?;
+        let deadline = Instant::now() + 2 * LIMIT;
+        let mut refused = 0;
+        while refused < 3 {
+            ensure!(
+                Instant::now() < deadline,
+                "the disk is full and no record is refused"
+            );
+            neighbour.take(0)?;
+            refused += u32::from(!try_once(1)?);
+            ensure!(try_once(0)?, "the full disk stops the other directory");
+        }
+        let fresh = format!("fresh-{done}");
+        kafka_client::create_topic(&bootstrap, &fresh, 2)?;
+        for partition in 0..2 {
+            let record = NewRecord::value("new").to_partition(partition);
+            kafka_client::produce_with(&ONCE, &bootstrap, &fresh, &[record])
+                .context("new partitions go where there is room")?;
+        }
+        drop(neighbour);
+        let freed = Instant::now();
+        while !try_once(1)? {
+            ensure!(
+                freed.elapsed() < LIMIT,
+                "the disk has room and records are refused"
+            );
+        }
+        account.restart(freed.elapsed());
+    }
+    let least = acknowledged.len();
+    let found = kafka_client::read_topic(&bootstrap, TOPIC, least, LIMIT)?;
+    let found: BTreeSet<String> = found.iter().map(|record| record.text()).collect();
+    let lost = acknowledged.difference(&found).count();
+    account.add("acknowledged", least as u64);
+    account.add("lost", lost as u64);
+    ensure!(lost == 0, "{lost} acknowledged records are lost");
+    let status = log.terminate(LIMIT)?;
+    ensure!(status.success(), "the log ended with {status}");
+    small.unmount()
 }
 
 /// The log and what clients know of it.
@@ -120,13 +208,8 @@ impl Stage {
     /// Produces a record; `false` if it is refused with the retriable error.
     fn try_once(&mut self) -> Result<bool> {
         let value = self.value();
-        let settings = [
-            ("enable.idempotence", "false"),
-            ("retries", "0"),
-            ("message.timeout.ms", "60000"),
-        ];
         let record = NewRecord::value(value.clone());
-        match kafka_client::produce_with(&settings, &self.bootstrap, TOPIC, &[record]) {
+        match kafka_client::produce_with(&ONCE, &self.bootstrap, TOPIC, &[record]) {
             Ok(_) => {
                 self.acknowledged.insert(value);
                 Ok(true)

@@ -88,6 +88,10 @@ fn main() -> Result<ExitCode> {
         move |()| full_log::run(2, seed),
     ));
     cases.push(Case::new(
+        "a_full_disk_stops_no_other_directory",
+        move |()| full_log::run_beside(2, seed),
+    ));
+    cases.push(Case::new(
         "a_slow_disk_slows_and_loses_nothing",
         move |()| slow_disk::throttled(2, seed),
     ));

@@ -202,6 +202,7 @@ pub(crate) fn parts() -> Vec<Part> {
             "crash::a_full_disk_under_the_log_pushes_back_and_goes_on",
             3,
         ),
+        part("F9", Real, "crash::a_full_disk_stops_no_other_directory", 2),
         part("F10", Real, "crash::a_slow_disk_slows_and_loses_nothing", 3),
         part("F15", Real, "crash::a_pause_loses_nothing", 3),
         part("F14", Real, "crash::clock_jumps_lose_nothing", 2),

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flafka_log_store::{
-    Clock, CommitError, Fs, Log, LogOptions, OpenError, RealFs, RecoveryReport, SystemClock,
-};
+use flafka_log_store::{Clock, CommitError, Fs, Log, RealFs, RecoveryReport, SystemClock};
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -19,24 +17,20 @@ use crate::connection::BUDGET_UNIT;
 use crate::context::HandlerContext;
 use crate::groups::{GroupConfig, GroupCoordinator};
 use crate::listener::{Acceptor, Listener, OpenConnections, announce};
+use crate::log_dirs::{self, LogDirError, LogDirs};
 use crate::metrics::BrokerMetrics;
 use crate::producer_ids::ProducerIds;
 use crate::topics::{Topics, TopicsOpenError};
 
-/// Descriptors kept for the log and the rest of the process when connections are counted against the limit.
+/// Descriptors kept for each log and the rest of the process when connections are counted against the limit.
 const RESERVED_DESCRIPTORS: usize = 256;
 
 /// Why a broker cannot start. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The log does not open: locked, damaged, no room.
-    #[error("open the log in {}: {source}", dir.display())]
-    Log {
-        /// The data directory.
-        dir: PathBuf,
-        /// The log's reason.
-        source: OpenError,
-    },
+    /// The data directories do not open: locked, damaged, no room, not those of one broker.
+    #[error(transparent)]
+    LogDirs(#[from] LogDirError),
     /// The topic table cannot be read.
     #[error("open the topics in {}: {source}", dir.display())]
     Topics {
@@ -55,9 +49,6 @@ pub enum StartError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The start was run on a runtime that is shutting down.
-    #[error("the runtime stopped while the log was being opened")]
-    Runtime,
 }
 
 /// A running broker. Dropping it without [`Broker::shutdown`] leaves its tasks to the runtime.
@@ -69,7 +60,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the log, recovers topics, producer ids and groups, then listens. Must run on a Tokio runtime with time
+    /// Opens the logs, recovers topics, producer ids and groups, then listens. Must run on a Tokio runtime with time
     /// and I/O enabled.
     ///
     /// # Errors
@@ -90,10 +81,10 @@ impl Broker {
     ) -> Result<Broker, StartError> {
         limit_connections(&mut config);
         let config = Arc::new(config);
-        let (log, recovery) = open_log(&config, fs, Arc::clone(&clock)).await?;
-        let opened = Broker::open(Arc::clone(&config), log.clone(), clock, recovery).await;
+        let (dirs, recovery) = log_dirs::open(&config, fs, Arc::clone(&clock)).await?;
+        let opened = Broker::open(Arc::clone(&config), dirs.clone(), clock, recovery).await;
         if opened.is_err()
-            && let Err(error) = log.close().await
+            && let Err(error) = dirs.close().await
         {
             warn!(%error, "close the log after a failed start");
         }
@@ -102,16 +93,17 @@ impl Broker {
 
     async fn open(
         config: Arc<BrokerConfig>,
-        log: Log,
+        dirs: LogDirs,
         clock: Arc<dyn Clock>,
         recovery: RecoveryReport,
     ) -> Result<Broker, StartError> {
-        let topics = Topics::open(log.clone(), Arc::clone(&config), Arc::clone(&clock))
+        let topics = Topics::open(dirs.clone(), Arc::clone(&config), Arc::clone(&clock))
             .await
             .map_err(|source| StartError::Topics {
-                dir: config.log_dir.clone(),
+                dir: dirs.main_dir().path().to_owned(),
                 source,
             })?;
+        let log = dirs.main();
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
         let mut listeners = Vec::new();
@@ -136,11 +128,11 @@ impl Broker {
             groups: Arc::clone(&groups),
             producer_ids: Arc::new(ProducerIds::open(log.clone())),
             damage_met: Arc::default(),
-            metrics: Arc::new(BrokerMetrics::of(&log)),
+            metrics: Arc::new(BrokerMetrics::of(&dirs)),
             shutdown,
             clock,
             config,
-            log,
+            log_dirs: dirs,
         };
         let stop = context.shutdown.clone();
         tasks.spawn(async move { groups.run(stop).await });
@@ -175,9 +167,14 @@ impl Broker {
         &self.addresses
     }
 
-    /// The log below.
+    /// The log with the broker's own tables: that of the main data directory.
     pub fn log(&self) -> &Log {
-        &self.context.log
+        self.context.log_dirs.main()
+    }
+
+    /// The data directories.
+    pub fn log_dirs(&self) -> &LogDirs {
+        &self.context.log_dirs
     }
 
     /// The topic registry.
@@ -200,7 +197,7 @@ impl Broker {
         &self.context.config
     }
 
-    /// What the start found and repaired.
+    /// What the start found and repaired in the main data directory.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.recovery
     }
@@ -209,7 +206,7 @@ impl Broker {
     /// checkpoint. After `deadline` connections are left behind unanswered; the log is closed all the same.
     ///
     /// # Errors
-    /// The log's final checkpoint failed; the next start recovers from the journal.
+    /// The main log's final checkpoint failed; the next start recovers from the journal.
     pub async fn shutdown(self, deadline: Duration) -> Result<(), CommitError> {
         self.context.shutdown.cancel();
         self.tasks.close();
@@ -222,34 +219,10 @@ impl Broker {
                 "stop with unanswered requests: the deadline is over"
             );
         }
-        self.context.log.close().await?;
+        self.context.log_dirs.close().await?;
         info!("broker stopped");
         Ok(())
     }
-}
-
-/// Opens the log on a blocking thread: recovery reads files.
-async fn open_log(
-    config: &BrokerConfig,
-    fs: Arc<dyn Fs>,
-    clock: Arc<dyn Clock>,
-) -> Result<(Log, RecoveryReport), StartError> {
-    let options = LogOptions {
-        retention_check_interval: config.retention_check,
-        compaction: config.cleaner,
-        compaction_pause: config.cleaner_pause,
-        compaction_buffer_bytes: config.cleaner_buffer_bytes,
-        compaction_bytes_per_second: config.cleaner_bytes_per_second,
-        node_id: config.node_id,
-        ..LogOptions::new(config.log_dir.clone())
-    };
-    tokio::task::spawn_blocking(move || Log::open(options, fs, clock))
-        .await
-        .map_err(|_| StartError::Runtime)?
-        .map_err(|source| StartError::Log {
-            dir: config.log_dir.clone(),
-            source,
-        })
 }
 
 /// Raises the soft limit of open files to the hard one and keeps `max.connections` below it, so that connections can
@@ -268,7 +241,8 @@ fn limit_connections(config: &mut BrokerConfig) {
     let Some(current) = current.and_then(|current| usize::try_from(current).ok()) else {
         return;
     };
-    let most = current.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+    let reserved = RESERVED_DESCRIPTORS.saturating_mul(config.log_dirs.len());
+    let most = current.saturating_sub(reserved).max(1);
     if config.max_connections > most {
         warn!(
             max_connections = config.max_connections,

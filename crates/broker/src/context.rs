@@ -6,13 +6,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use flafka_log_store::{Clock, Log};
+use flafka_log_store::Clock;
 use kafka_protocol::protocol::StrBytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BrokerConfig;
 use crate::damage_met::DamageMet;
 use crate::groups::GroupCoordinator;
+use crate::log_dirs::LogDirs;
 use crate::metrics::BrokerMetrics;
 use crate::producer_ids::ProducerIds;
 use crate::topics::Topics;
@@ -22,8 +23,8 @@ use crate::topics::Topics;
 pub struct HandlerContext {
     /// The effective configuration (`server.properties` over the defaults).
     pub config: Arc<BrokerConfig>,
-    /// The log that holds topics, offsets and every journaled table.
-    pub log: Log,
+    /// The data directories; the main one's log holds topics, offsets and every journaled table.
+    pub log_dirs: LogDirs,
     /// Topic names, ids, partitions and configs.
     pub topics: Arc<Topics>,
     /// The coordinator of all consumer groups.

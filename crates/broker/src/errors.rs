@@ -4,6 +4,7 @@ use flafka_kafka_wire::records::BatchError;
 use flafka_log_store::{CommitError, ReadError};
 use kafka_protocol::error::ResponseError;
 
+use crate::log_dirs::Offline;
 use crate::topics::{TopicConfigError, TopicError};
 
 /// An error that a client is told as a Kafka error code.
@@ -46,6 +47,12 @@ impl KafkaCode for ReadError {
             ReadError::Io(_) => ResponseError::KafkaStorageError,
             ReadError::Closed => ResponseError::NotLeaderOrFollower,
         }
+    }
+}
+
+impl KafkaCode for Offline {
+    fn kafka_code(&self) -> ResponseError {
+        ResponseError::KafkaStorageError
     }
 }
 

@@ -18,6 +18,7 @@ pub mod errors;
 pub mod groups;
 pub(crate) mod handlers;
 pub mod listener;
+pub mod log_dirs;
 pub mod metrics;
 pub(crate) mod producer_ids;
 pub(crate) mod response;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use flafka_log_store::Housekeeping;
-use flafka_log_store::Log;
+
+use crate::log_dirs::LogDirs;
 
 /// API keys run from 0 to below this.
 const KEYS: usize = 96;
@@ -61,8 +62,8 @@ pub struct BrokerMetrics {
     pub produce_errors: Counter,
     /// Partition-level errors in Fetch answers.
     pub fetch_errors: Counter,
-    /// What retention and compaction of the log have done.
-    pub housekeeping: Arc<Housekeeping>,
+    /// What retention and compaction have done, for each data directory that was opened.
+    pub housekeeping: Vec<Arc<Housekeeping>>,
     requests: [Counter; KEYS],
 }
 
@@ -81,17 +82,17 @@ impl Default for BrokerMetrics {
             fetched_bytes: Counter::default(),
             produce_errors: Counter::default(),
             fetch_errors: Counter::default(),
-            housekeeping: Arc::default(),
+            housekeeping: Vec::new(),
             requests: std::array::from_fn(|_| Counter::default()),
         }
     }
 }
 
 impl BrokerMetrics {
-    /// The counters of a broker over `log`.
-    pub(crate) fn of(log: &Log) -> Self {
+    /// The counters of a broker over these logs.
+    pub(crate) fn of(dirs: &LogDirs) -> Self {
         BrokerMetrics {
-            housekeeping: Arc::clone(log.housekeeping()),
+            housekeeping: dirs.housekeeping(),
             ..BrokerMetrics::default()
         }
     }

@@ -35,8 +35,8 @@ pub struct BrokerConfig {
     pub listeners: Vec<Endpoint>,
     /// `advertised.listeners`: what clients are told, by listener name; empty = the address the client reached.
     pub advertised: Vec<Endpoint>,
-    /// `log.dirs` (`log.dir`): the data directory. Default `./flafka-data`.
-    pub log_dir: PathBuf,
+    /// `log.dirs` (`log.dir`): the data directories, at least one. Default `./flafka-data`.
+    pub log_dirs: Vec<PathBuf>,
     /// `num.partitions`: partitions of topics created without a number. Default 1.
     pub num_partitions: i32,
     /// `auto.create.topics.enable`. Default true.
@@ -195,7 +195,7 @@ impl Default for BrokerConfig {
             node_id: 1,
             listeners: vec![Endpoint::plaintext("127.0.0.1", 9092)],
             advertised: Vec::new(),
-            log_dir: PathBuf::from("./flafka-data"),
+            log_dirs: vec![PathBuf::from("./flafka-data")],
             num_partitions: 1,
             auto_create_topics: true,
             delete_topics: true,

@@ -73,21 +73,44 @@ fn millis(text: &str, low: u64) -> Result<Duration, String> {
     Ok(Duration::from_millis(number(text, low, i64::MAX as u64)?))
 }
 
-fn directory(config: &mut BrokerConfig, text: &str) -> Result<(), String> {
-    let mut parts = text
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty());
-    match (parts.next(), parts.next()) {
-        (Some(one), None) => {
-            config.log_dir = PathBuf::from(one);
-            Ok(())
-        }
-        (Some(_), Some(_)) => {
-            Err("one directory only: one journal covers all partitions of a volume".to_owned())
-        }
-        (None, _) => Err("expected a directory".to_owned()),
+fn directories(config: &mut BrokerConfig, text: &str) -> Result<(), String> {
+    const MOST: usize = 1_000;
+    let parts = text.split(',').map(str::trim);
+    let dirs: Vec<PathBuf> = parts
+        .filter(|part| !part.is_empty())
+        .map(PathBuf::from)
+        .collect();
+    if !(1..=MOST).contains(&dirs.len()) {
+        return Err(format!(
+            "expected a directory, or up to {MOST} with commas between them"
+        ));
     }
+    // Links are followed as far as they exist; one that is made later meets the lock of the log.
+    let real = |dir: &PathBuf| {
+        let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+        absolute.canonicalize().unwrap_or(absolute)
+    };
+    let mut places: Vec<(PathBuf, &PathBuf)> = dirs.iter().map(|dir| (real(dir), dir)).collect();
+    // What lies in a directory comes right behind it.
+    places.sort();
+    for pair in places.windows(2) {
+        let [(above, outer), (place, inner)] = pair else {
+            continue;
+        };
+        let (inner, outer) = (inner.display(), outer.display());
+        if place == above {
+            return Err(format!(
+                "{outer} and {inner} are one directory: name it once"
+            ));
+        }
+        if place.starts_with(above) {
+            return Err(format!(
+                "{inner} lies in {outer}: each data directory needs a place of its own"
+            ));
+        }
+    }
+    config.log_dirs = dirs;
+    Ok(())
 }
 
 fn buffer_size(text: &str) -> Result<Option<u32>, String> {
@@ -115,15 +138,15 @@ pub const SETTINGS: &[Setting] = &[
         key: "log.dir",
         default: "./flafka-data",
         value_type: ValueType::String,
-        doc: "Data directory; log.dirs wins if both are set.",
-        apply: directory,
+        doc: "Data directories; log.dirs wins if both are set.",
+        apply: directories,
     },
     Setting {
         key: "log.dirs",
         default: "./flafka-data",
         value_type: ValueType::String,
-        doc: "Data directory; exactly one, because one journal makes all partitions durable together.",
-        apply: directory,
+        doc: "Data directories, with commas between them, at best one a disk. A new partition goes to the one with the fewest partitions; one that is full or fails does not stop the others. The directory with the broker's own tables (the first one, when all are new) must be there.",
+        apply: directories,
     },
     Setting {
         key: "num.partitions",

@@ -10,7 +10,7 @@ fn no_file_means_loopback_and_fsync() {
         "PLAINTEXT://127.0.0.1:9092"
     );
     assert_eq!(config.durability, Durability::Fsync);
-    assert_eq!(config.log_dir, PathBuf::from("./flafka-data"));
+    assert_eq!(config.log_dirs, [PathBuf::from("./flafka-data")]);
     assert!(notes.is_empty());
 }
 
@@ -91,7 +91,7 @@ num.partitions=zero
 listeners=SSL://:9093
 ssl.keystore.location=/etc/k.jks
 flafka.durability=sometimes
-log.dirs=/a,/b
+log.dirs=/a,/a/b
 nonsense
 ";
     let problems = BrokerConfig::from_properties(text).unwrap_err().0;
@@ -123,7 +123,7 @@ fn the_properties_format_is_javas() {
         "  # comment\n! too\nlog.dirs : /data/a\\\n   b\\u0063  \nnum.partitions 4\nadvertised.listeners=PLAINTEXT\\://h\\:1",
     )
     .unwrap();
-    assert_eq!(config.log_dir, PathBuf::from("/data/abc"));
+    assert_eq!(config.log_dirs, [PathBuf::from("/data/abc")]);
     assert_eq!(config.num_partitions, 4);
     assert_eq!(config.advertised[0].to_string(), "PLAINTEXT://h:1");
     assert!(BrokerConfig::from_properties("=x").is_err());

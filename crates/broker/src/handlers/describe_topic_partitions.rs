@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName,
 };
 
-use super::{TOPIC_OPERATIONS, node};
+use super::{NO_LEADER, TOPIC_OPERATIONS, node};
 use crate::context::{HandlerContext, RequestContext};
 use crate::topics::Topic;
 
@@ -87,14 +87,21 @@ fn page(
     let node = node(context);
     let partitions = (first..end)
         .map(|index| {
-            DescribeTopicPartitionsResponsePartition::default()
+            let partition = DescribeTopicPartitionsResponsePartition::default()
                 .with_partition_index(i32::try_from(index).unwrap_or(i32::MAX))
-                .with_leader_id(node)
-                .with_leader_epoch(context.log.epoch())
                 .with_replica_nodes(vec![node])
                 .with_isr_nodes(vec![node])
                 .with_eligible_leader_replicas(Some(Vec::new()))
-                .with_last_known_elr(Some(Vec::new()))
+                .with_last_known_elr(Some(Vec::new()));
+            match topic.partitions[index].online() {
+                Ok((log, _)) => partition
+                    .with_leader_id(node)
+                    .with_leader_epoch(log.epoch()),
+                Err(_) => partition
+                    .with_error_code(ResponseError::LeaderNotAvailable.code())
+                    .with_leader_id(NO_LEADER)
+                    .with_offline_replicas(vec![node]),
+            }
         })
         .collect();
     DescribeTopicPartitionsResponseTopic::default()

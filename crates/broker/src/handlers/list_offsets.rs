@@ -4,14 +4,14 @@
 //! offset is the same), -2 earliest, -3 the record with the largest timestamp (version 7), -4 earliest local
 //! (version 8), -5 latest tiered (version 9). There is no tiered storage, so -4 is -2 and -5 finds nothing.
 
-use flafka_log_store::{Offset, ReadError, StreamId};
+use flafka_log_store::{Log, Offset, ReadError, StreamId};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::check_leader_epoch;
+use super::{check_leader_epoch, online};
 use crate::context::{HandlerContext, RequestContext};
 use crate::errors::KafkaCode;
 
@@ -33,24 +33,23 @@ pub(crate) async fn handle(
         let mut partitions = Vec::with_capacity(wanted.partitions.len());
         for partition in wanted.partitions {
             let index = partition.partition_index;
-            let stream = topic.as_ref().and_then(|topic| topic.partition(index));
-            let found = match (
-                stream,
-                check_leader_epoch(context, partition.current_leader_epoch),
-            ) {
-                (None, _) => Err(ResponseError::UnknownTopicOrPartition),
-                (Some(_), Err(code)) => Err(code),
-                (Some(stream), Ok(())) => {
-                    look_up(context, version, stream, partition.timestamp).await
-                }
+            let online = online(topic.as_ref().and_then(|topic| topic.partition(index)));
+            let checked = online.and_then(|(log, stream)| {
+                check_leader_epoch(log, partition.current_leader_epoch).map(|()| (log, stream))
+            });
+            let found = match checked {
+                Ok((log, stream)) => look_up(log, version, stream, partition.timestamp)
+                    .await
+                    .map(|found| (found, log.epoch())),
+                Err(code) => Err(code),
             };
             let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
             partitions.push(match found {
-                Ok(found) => {
+                Ok((found, epoch)) => {
                     let (offset, timestamp) = found.unwrap_or((Offset(-1), -1));
                     let response = response.with_offset(offset.0).with_timestamp(timestamp);
                     if version >= 4 && offset.0 >= 0 {
-                        response.with_leader_epoch(context.log.epoch())
+                        response.with_leader_epoch(epoch)
                     } else {
                         response
                     }
@@ -72,12 +71,12 @@ pub(crate) async fn handle(
 
 /// Offset and timestamp; the timestamp is -1 for the ends, as Kafka answers.
 async fn look_up(
-    context: &HandlerContext,
+    log: &Log,
     version: i16,
     stream: StreamId,
     timestamp: i64,
 ) -> Result<Option<(Offset, i64)>, ResponseError> {
-    let log = context.log.clone();
+    let log = log.clone();
     let code = |error: ReadError| error.kafka_code();
     let result = match timestamp {
         LATEST => log

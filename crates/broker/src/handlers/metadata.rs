@@ -1,7 +1,8 @@
 //! Metadata (key 3): the one node, the topics, and topic creation on first use.
 //!
 //! A missing topic is created if the request allows it (versions below 4 always do) and
-//! `auto.create.topics.enable` is on; it is usable at once, so LEADER_NOT_AVAILABLE never appears.
+//! `auto.create.topics.enable` is on; it is usable at once, so LEADER_NOT_AVAILABLE appears only for partitions whose data
+//! directory is offline.
 
 use std::sync::Arc;
 
@@ -10,9 +11,9 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 
-use super::{CLUSTER_OPERATIONS, NO_OPERATIONS, TOPIC_OPERATIONS, node};
+use super::{CLUSTER_OPERATIONS, NO_LEADER, NO_OPERATIONS, TOPIC_OPERATIONS, node};
 use crate::context::{HandlerContext, RequestContext};
 use crate::errors::KafkaCode;
 use crate::topics::Topic;
@@ -103,6 +104,21 @@ async fn one(
     }
 }
 
+/// A partition whose data directory is offline, as Kafka tells it.
+fn without_leader(
+    version: i16,
+    node: BrokerId,
+    partition: MetadataResponsePartition,
+) -> MetadataResponsePartition {
+    let partition = partition
+        .with_error_code(ResponseError::LeaderNotAvailable.code())
+        .with_leader_id(NO_LEADER);
+    match version {
+        5.. => partition.with_offline_replicas(vec![node]),
+        _ => partition,
+    }
+}
+
 fn describe(
     context: &HandlerContext,
     version: i16,
@@ -112,16 +128,17 @@ fn describe(
     let node = node(context);
     let partitions = (0i32..)
         .zip(&topic.partitions)
-        .map(|(index, _)| {
+        .map(|(index, place)| {
             let partition = MetadataResponsePartition::default()
                 .with_partition_index(index)
-                .with_leader_id(node)
                 .with_replica_nodes(vec![node])
                 .with_isr_nodes(vec![node]);
-            if version >= 7 {
-                partition.with_leader_epoch(context.log.epoch())
-            } else {
-                partition
+            match place.online() {
+                Ok((log, _)) if version >= 7 => partition
+                    .with_leader_id(node)
+                    .with_leader_epoch(log.epoch()),
+                Ok(_) => partition.with_leader_id(node),
+                Err(_) => without_leader(version, node, partition),
             }
         })
         .collect();

@@ -23,11 +23,14 @@ pub(crate) mod metadata;
 pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
 
+use flafka_log_store::{Log, StreamId};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::context::HandlerContext;
+use crate::errors::KafkaCode;
+use crate::log_dirs::Partition;
 
 /// What a client without restrictions may do with a topic, as bits of Kafka's `AclOperation`: read, write, create,
 /// delete, alter, describe, describe configs, alter configs.
@@ -36,6 +39,8 @@ const TOPIC_OPERATIONS: i32 =
 /// The same for the cluster: create, alter, describe, cluster action, describe configs, alter configs, idempotent
 /// write.
 const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// The leader of a partition whose data directory is offline.
+const NO_LEADER: BrokerId = BrokerId(-1);
 /// "Not asked for."
 const NO_OPERATIONS: i32 = i32::MIN;
 
@@ -61,9 +66,15 @@ fn node(context: &HandlerContext) -> BrokerId {
     BrokerId(context.config.node_id)
 }
 
+/// The log and the stream of a partition that was looked up; the code if there is none, or its directory is offline.
+fn online(partition: Option<&Partition>) -> Result<(&Log, StreamId), ResponseError> {
+    let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    partition.online().map_err(|offline| offline.kafka_code())
+}
+
 /// Checks the leader epoch that a consumer believes in (KIP-320); -1 is "do not check".
-fn check_leader_epoch(context: &HandlerContext, current: i32) -> Result<(), ResponseError> {
-    let epoch = context.log.epoch();
+fn check_leader_epoch(log: &Log, current: i32) -> Result<(), ResponseError> {
+    let epoch = log.epoch();
     match current {
         -1 => Ok(()),
         known if known < epoch => Err(ResponseError::FencedLeaderEpoch),

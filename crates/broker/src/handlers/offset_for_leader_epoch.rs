@@ -1,14 +1,14 @@
 //! OffsetForLeaderEpoch (key 23): where a leader epoch ended, so that a consumer notices records that a crash took
 //! (KIP-101, KIP-320). An epoch here is one start of the log.
 
-use flafka_log_store::{ReadError, StreamId};
+use flafka_log_store::{Log, ReadError, StreamId};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
-use super::check_leader_epoch;
+use super::{check_leader_epoch, online};
 use crate::context::{HandlerContext, RequestContext};
 use crate::errors::KafkaCode;
 
@@ -26,13 +26,12 @@ pub(crate) async fn handle(
                 .partitions
                 .into_iter()
                 .map(|partition| {
-                    let stream = topic
+                    let found = topic
                         .as_ref()
-                        .and_then(|topic| topic.partition(partition.partition))
-                        .ok_or(ResponseError::UnknownTopicOrPartition);
-                    let end = stream.and_then(|stream| {
-                        check_leader_epoch(context, partition.current_leader_epoch)?;
-                        end_of(context, stream, partition.leader_epoch)
+                        .and_then(|topic| topic.partition(partition.partition));
+                    let end = online(found).and_then(|(log, stream)| {
+                        check_leader_epoch(log, partition.current_leader_epoch)?;
+                        end_of(log, stream, partition.leader_epoch)
                     });
                     let response = EpochEndOffset::default().with_partition(partition.partition);
                     match end {
@@ -56,15 +55,11 @@ pub(crate) async fn handle(
 
 /// The largest epoch not above the one asked for, and the offset where it ended; (-1, -1) if there is none. The epoch
 /// that runs now ends at the high watermark.
-fn end_of(
-    context: &HandlerContext,
-    stream: StreamId,
-    asked: i32,
-) -> Result<(i32, i64), ResponseError> {
+fn end_of(log: &Log, stream: StreamId, asked: i32) -> Result<(i32, i64), ResponseError> {
     let code = |error: ReadError| error.kafka_code();
-    let epochs = context.log.epochs(stream).map_err(code)?;
-    let end = context.log.bounds(stream).map_err(code)?.high_watermark;
-    if asked > context.log.epoch() {
+    let epochs = log.epochs(stream).map_err(code)?;
+    let end = log.bounds(stream).map_err(code)?.high_watermark;
+    if asked > log.epoch() {
         return Ok((-1, -1));
     }
     let later = epochs.partition_point(|(epoch, _)| *epoch <= asked);

@@ -1,8 +1,9 @@
 //! Produce (key 0): record batches into the log.
 //!
 //! Work is per batch, never per record (but for compacted topics): header, CRC and count are checked (the last two by the log as it takes the
-//! batch), then the batch goes to the log as the slice of the request frame it is. All partitions of a request are one
-//! durable group with a result each.
+//! batch), then the batch goes to the log as the slice of the request frame it is. All partitions of a request that lie
+//! in one data directory are one durable group with a result each; directories do not wait for each other's disks, but the
+//! answer waits for all.
 //!
 //! Two steps, so that a connection's requests overlap while they wait for the disk: [`submit`] hands the batches to the
 //! log in the order of the calls, [`Produced::answer`] waits and builds the response.
@@ -11,9 +12,13 @@
 //! `max.message.bytes`, a key in every record of a compacted topic, timestamps within bounds, `min.insync.replicas` for `acks=all`. Sequence rules are the log's.
 //! `acks=1` also waits for durability: one sync serves everyone who waits, and an acknowledgement keeps one meaning.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use flafka_kafka_wire::records::{self, BatchError, BatchHeader, Compression};
-use flafka_log_store::{AppendStamp, CommitError, MAX_UNPACKED_BYTES, Op, OpOutcome, Submitted};
+use flafka_log_store::{
+    AppendStamp, CommitError, Log, MAX_UNPACKED_BYTES, Op, OpOutcome, Submitted,
+};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
@@ -23,6 +28,7 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use super::{message, text};
 use crate::context::{HandlerContext, RequestContext};
 use crate::errors::KafkaCode;
+use crate::log_dirs::{LogDir, Offline};
 use crate::topics::config::TimestampType;
 use crate::topics::{Topic, TopicConfig};
 
@@ -31,6 +37,8 @@ use crate::topics::{Topic, TopicConfig};
 enum Refusal {
     #[error("This server does not host this topic-partition.")]
     UnknownPartition,
+    #[error(transparent)]
+    Offline(#[from] Offline),
     #[error("acks must be -1, 0 or 1, not {0}")]
     Acks(i16),
     #[error("{0} in-sync replicas are asked for; one node has one")]
@@ -65,6 +73,7 @@ impl KafkaCode for Refusal {
     fn kafka_code(&self) -> ResponseError {
         match self {
             Refusal::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+            Refusal::Offline(offline) => offline.kafka_code(),
             Refusal::Acks(_) => ResponseError::InvalidRequiredAcks,
             Refusal::InSync(_) => ResponseError::NotEnoughReplicas,
             Refusal::NoBatch | Refusal::Control | Refusal::Keyless { .. } => {
@@ -82,8 +91,19 @@ impl KafkaCode for Refusal {
 
 /// A partition of the answer: still to be filled from the log's outcome, or refused.
 enum Slot {
-    Appending(i32),
+    Appending {
+        index: i32,
+        /// Which group of the request its batch is in.
+        group: usize,
+    },
     Refused(PartitionProduceResponse),
+}
+
+/// The batches of a request for one data directory.
+struct Group {
+    dir: Arc<LogDir>,
+    log: Log,
+    appends: Vec<Op>,
 }
 
 /// A Produce request whose batches the log has queued.
@@ -91,7 +111,8 @@ pub(crate) struct Produced {
     version: i16,
     acks: i16,
     topics: Vec<(TopicName, Vec<Slot>)>,
-    submitted: Option<Submitted>,
+    /// By group.
+    submitted: Vec<(Arc<LogDir>, Submitted)>,
 }
 
 /// Checks every batch and queues the good ones in the log.
@@ -102,7 +123,7 @@ pub(crate) async fn submit(
 ) -> Produced {
     let version = request_context.api_version;
     let acks = request.acks;
-    let mut appends = Vec::new();
+    let mut groups = Vec::new();
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic_data in request.topic_data {
         let topic = context.topics.get(&topic_data.name);
@@ -124,19 +145,21 @@ pub(crate) async fn submit(
             };
             slots.push(match append {
                 Ok(append) => {
-                    count_produced(context, &append);
-                    appends.push(append);
-                    Slot::Appending(data.index)
+                    count_produced(context, &append.op);
+                    Slot::Appending {
+                        index: data.index,
+                        group: add_to_group(&mut groups, append),
+                    }
                 }
                 Err(refusal) => Slot::Refused(refused(version, data.index, &refusal)),
             });
         }
         topics.push((topic_data.name, slots));
     }
-    let submitted = match appends.is_empty() {
-        true => None,
-        false => Some(context.log.submit_each(appends).await),
-    };
+    let mut submitted = Vec::with_capacity(groups.len());
+    for group in groups {
+        submitted.push((group.dir, group.log.submit_each(group.appends).await));
+    }
     Produced {
         version,
         acks,
@@ -154,21 +177,23 @@ impl Produced {
             topics,
             submitted,
         } = self;
-        let outcomes = match submitted {
-            Some(submitted) => submitted.outcomes().await,
-            None => Vec::new(),
-        };
+        let mut outcomes = Vec::with_capacity(submitted.len());
+        for (dir, group) in submitted {
+            let group = group.outcomes().await;
+            group.iter().for_each(|outcome| dir.note(outcome));
+            outcomes.push(group.into_iter());
+        }
         if acks == 0 {
             return None;
         }
-        let mut outcomes = outcomes.into_iter();
         let mut fill = |slot| match slot {
             Slot::Refused(response) => {
                 context.metrics.produce_errors.add(1);
                 response
             }
-            Slot::Appending(index) => {
-                let outcome = outcomes.next().unwrap_or(Err(CommitError::Closed));
+            Slot::Appending { index, group } => {
+                let next = outcomes.get_mut(group).and_then(Iterator::next);
+                let outcome = next.unwrap_or(Err(CommitError::Closed));
                 appended(context, version, index, outcome)
             }
         };
@@ -191,12 +216,13 @@ fn accept(
     topic: Option<&Topic>,
     index: i32,
     records: Option<Bytes>,
-) -> Result<Op, Refusal> {
+) -> Result<Accepted, Refusal> {
     if !(-1..=1).contains(&acks) {
         return Err(Refusal::Acks(acks));
     }
     let topic = topic.ok_or(Refusal::UnknownPartition)?;
-    let stream = topic.partition(index).ok_or(Refusal::UnknownPartition)?;
+    let place = topic.partition(index).ok_or(Refusal::UnknownPartition)?;
+    let (log, stream) = place.online()?;
     if acks == -1 && topic.config.min_insync_replicas > 1 {
         return Err(Refusal::InSync(topic.config.min_insync_replicas));
     }
@@ -216,11 +242,41 @@ fn accept(
         }));
     }
     check(version, &topic.config, &header, context.clock.now_ms())?;
-    Ok(Op::Append {
-        stream,
-        batches,
-        stamp: AppendStamp::AsStream,
+    Ok(Accepted {
+        dir: Arc::clone(place.dir()),
+        log: log.clone(),
+        op: Op::Append {
+            stream,
+            batches,
+            stamp: AppendStamp::AsStream,
+        },
     })
+}
+
+/// An append for the log of one data directory.
+struct Accepted {
+    dir: Arc<LogDir>,
+    log: Log,
+    op: Op,
+}
+
+/// Puts an append to those of its directory; which group that is.
+fn add_to_group(groups: &mut Vec<Group>, append: Accepted) -> usize {
+    let Accepted { dir, log, op } = append;
+    match groups
+        .iter()
+        .position(|group| group.dir.index() == dir.index())
+    {
+        Some(known) => {
+            groups[known].appends.push(op);
+            known
+        }
+        None => {
+            let appends = vec![op];
+            groups.push(Group { dir, log, appends });
+            groups.len() - 1
+        }
+    }
 }
 
 fn count_produced(context: &HandlerContext, append: &Op) {
@@ -236,9 +292,9 @@ fn count_produced(context: &HandlerContext, append: &Op) {
 
 /// Lets an append to a compacted topic pass only if every record has a key: without one it would be compacted away.
 /// Unpacking takes its time, so it happens off the async threads, unless the batch is small.
-async fn keyed(append: Op, topic: &TopicName, partition: i32) -> Result<Op, Refusal> {
+async fn keyed(append: Accepted, topic: &TopicName, partition: i32) -> Result<Accepted, Refusal> {
     const SMALL_BYTES: usize = 16 * 1024;
-    let Op::Append { batches, .. } = &append else {
+    let Op::Append { batches, .. } = &append.op else {
         return Ok(append);
     };
     let header = BatchHeader::parse(batches)?;

@@ -4,28 +4,34 @@
 //! once its table entry is durable: its streams are created before, so a crash in between leaves streams without a
 //! topic, which the next start removes (they never had a visible record). Deletion is the reverse.
 //!
+//! The table lies in the main data directory and says in which directory each partition is. What another directory cannot
+//! do (open a partition, take a setting, delete what is left of a topic) is logged and done at a later start.
+//!
 //! Invariant: the maps change only after the journal has; changes are made one at a time.
 
 pub mod config;
 pub mod name;
 pub mod settings;
 mod stored;
-use std::collections::{BTreeMap, HashMap};
+mod streams;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
-use flafka_log_store::{Clock, CommitError, Log, Op, StreamId, Table};
+use flafka_log_store::{Clock, CommitError, Log, Op, Table};
 use kafka_protocol::messages::TopicName;
-use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Mutex;
-use tracing::{info, warn};
+use tracing::info;
 use uuid::Uuid;
 
 pub use self::config::{Overrides, TopicConfig, TopicConfigError};
 pub use self::name::NameError;
 use self::stored::StoredTopic;
 pub use self::stored::StoredTopicError;
+use self::streams::{Refusal, stream_name};
 use crate::config::BrokerConfig;
+use crate::log_dirs::{LogDirs, Partition};
 
 /// Most partitions of one topic.
 pub const MAX_PARTITIONS: i32 = 10_000;
@@ -37,8 +43,8 @@ pub struct Topic {
     pub name: TopicName,
     /// The id of this creation of the name (KIP-516).
     pub id: Uuid,
-    /// The stream of each partition, by partition index.
-    pub partitions: Vec<StreamId>,
+    /// Where each partition lies, by partition index.
+    pub partitions: Vec<Partition>,
     /// Configs that were set on the topic.
     pub overrides: Overrides,
     /// All configs with an effect.
@@ -48,10 +54,10 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// The stream of a partition as numbered on the wire.
-    pub fn partition(&self, index: i32) -> Option<StreamId> {
+    /// A partition as numbered on the wire.
+    pub fn partition(&self, index: i32) -> Option<&Partition> {
         let index = usize::try_from(index).ok()?;
-        self.partitions.get(index).copied()
+        self.partitions.get(index)
     }
 }
 
@@ -126,7 +132,7 @@ struct Index {
 
 /// All topics of the broker.
 pub struct Topics {
-    log: Log,
+    dirs: LogDirs,
     broker: Arc<BrokerConfig>,
     clock: Arc<dyn Clock>,
     index: RwLock<Index>,
@@ -134,8 +140,13 @@ pub struct Topics {
     change: Mutex<()>,
 }
 
-fn stream_name(topic: &str, partition: usize) -> String {
-    format!("topic/{topic}/{partition}")
+/// Ids of the data directories, but the main one, that partitions are in. What does not parse stops [`Topics::open`].
+pub(crate) fn directories_in_use(main: &Log) -> BTreeSet<String> {
+    let table = main.table(Table::Topics).into_iter();
+    let topics = table.filter_map(|(_, value)| StoredTopic::decode(&value).ok());
+    topics
+        .flat_map(|topic| topic.places.ids().to_vec())
+        .collect()
 }
 
 impl Topics {
@@ -144,36 +155,33 @@ impl Topics {
     /// # Errors
     /// An entry that does not parse, or a log that refuses writes.
     pub async fn open(
-        log: Log,
+        dirs: LogDirs,
         broker: Arc<BrokerConfig>,
         clock: Arc<dyn Clock>,
     ) -> Result<Topics, TopicsOpenError> {
         let topics = Topics {
-            log,
+            dirs,
             broker,
             clock,
             index: RwLock::default(),
             change: Mutex::new(()),
         };
-        let mut owned = HashMap::new();
-        for (key, value) in topics.log.table(Table::Topics) {
+        let mut owned = HashSet::new();
+        for (key, value) in topics.dirs.main().table(Table::Topics) {
             let name = String::from_utf8_lossy(&key).into_owned();
             let stored = StoredTopic::decode(&value).map_err(|source| TopicsOpenError::Entry {
                 name: name.clone(),
                 source,
             })?;
-            for partition in 0..stored.partitions as usize {
-                owned.insert(stream_name(&name, partition), ());
+            let topic = topics
+                .materialise(&name, &stored, Refusal::Isolated)
+                .await?;
+            for (index, partition) in topic.partitions.iter().enumerate() {
+                owned.insert((partition.dir().index(), stream_name(&name, index)));
             }
-            let topic = topics.materialise(&name, &stored).await?;
             topics.publish(topic);
         }
-        for (id, name) in topics.log.streams() {
-            if name.starts_with("topic/") && !owned.contains_key(&name) {
-                warn!(stream = %name, "remove a stream that an unfinished topic change left behind");
-                topics.log.delete_stream(id).await?;
-            }
-        }
+        topics.remove_strays(&owned).await?;
         Ok(topics)
     }
 
@@ -229,14 +237,16 @@ impl Topics {
     pub async fn create(&self, new: NewTopic) -> Result<Arc<Topic>, TopicError> {
         let _change = self.change.lock().await;
         self.check_new(&new)?;
+        let partitions = u32::try_from(new.partitions).unwrap_or(1);
         let stored = StoredTopic {
             id: Uuid::new_v4(),
-            partitions: u32::try_from(new.partitions).unwrap_or(1),
+            partitions,
             created_ms: self.clock.now_ms(),
             overrides: new.overrides,
+            places: self.places(&[], partitions),
         };
         self.remove_leftovers(&new.name, stored.partitions).await?;
-        let topic = self.materialise(&new.name, &stored).await?;
+        let topic = self.materialise(&new.name, &stored, Refusal::Fails).await?;
         self.store(&new.name, &stored).await?;
         info!(topic = %new.name, partitions = new.partitions, id = %stored.id, "create topic");
         Ok(self.publish(topic))
@@ -284,19 +294,19 @@ impl Topics {
             table: Table::Topics,
             key: Bytes::copy_from_slice(name.as_bytes()),
         });
-        self.log.commit(ops).await?;
+        self.dirs.main().commit(ops).await?;
         {
             let mut index = self.write();
             index.by_name.remove(name);
             index.by_id.remove(&topic.id);
         }
-        let deletions: Vec<_> = topic
-            .partitions
-            .iter()
-            .map(|stream| self.log.delete_stream(*stream))
-            .collect();
-        for deletion in deletions {
-            deletion.await?;
+        let deletions = topic.partitions.iter().filter_map(|partition| {
+            // One in a directory that is offline goes when that is opened again.
+            let (log, stream) = partition.online().ok()?;
+            Some((partition.dir(), log.delete_stream(stream)))
+        });
+        for (dir, deletion) in deletions.collect::<Vec<_>>() {
+            self.unless_isolated(dir, deletion.await, Refusal::Isolated)?;
         }
         info!(topic = %name, id = %topic.id, "delete topic");
         Ok(topic)
@@ -309,11 +319,13 @@ impl Topics {
     pub async fn add_partitions(&self, name: &str, total: i32) -> Result<Arc<Topic>, TopicError> {
         let _change = self.change.lock().await;
         let topic = self.check_partitions(name, total)?;
+        let partitions = u32::try_from(total).unwrap_or(1);
         let stored = StoredTopic {
-            partitions: u32::try_from(total).unwrap_or(1),
-            ..stored_form(&topic)
+            partitions,
+            places: self.places(&topic.partitions, partitions),
+            ..self.stored_form(&topic)
         };
-        let changed = self.materialise(name, &stored).await?;
+        let changed = self.materialise(name, &stored, Refusal::Fails).await?;
         self.store(name, &stored).await?;
         info!(topic = %name, partitions = total, "add partitions");
         Ok(self.publish(changed))
@@ -354,14 +366,16 @@ impl Topics {
         config::validate(&overrides)?;
         let stored = StoredTopic {
             overrides,
-            ..stored_form(&topic)
+            ..self.stored_form(&topic)
         };
         self.store(name, &stored).await?;
         let config = TopicConfig::effective(&self.broker, &stored.overrides);
-        for stream in &topic.partitions {
-            self.log
-                .update_stream(*stream, config.stream_settings())
-                .await?;
+        for partition in &topic.partitions {
+            // One in a directory that is offline takes them when that is opened again.
+            if let Ok((log, stream)) = partition.online() {
+                let updated = log.update_stream(stream, config.stream_settings()).await;
+                self.unless_isolated(partition.dir(), updated, Refusal::Isolated)?;
+            }
         }
         info!(topic = %name, overrides = ?stored.overrides, "change topic configs");
         Ok(self.publish(Topic {
@@ -374,57 +388,9 @@ impl Topics {
         }))
     }
 
-    /// Creates (or finds) the streams of a topic and brings their settings up to date. All changes are queued before the
-    /// first is awaited, so that they share the journal's syncs.
-    async fn materialise(&self, name: &str, stored: &StoredTopic) -> Result<Topic, CommitError> {
-        let config = TopicConfig::effective(&self.broker, &stored.overrides);
-        let settings = config.stream_settings();
-        let mut updates = Vec::new();
-        let mut creations = Vec::new();
-        for partition in 0..stored.partitions as usize {
-            let stream_name = stream_name(name, partition);
-            match self.log.stream(&stream_name) {
-                Some(id) => {
-                    if self.log.settings(id).ok().as_ref() != Some(&settings) {
-                        updates.push(self.log.update_stream(id, settings.clone()));
-                    }
-                    creations.push(Ok(id));
-                }
-                None => creations.push(Err(self.log.create_stream(&stream_name, settings.clone()))),
-            }
-        }
-        for update in updates {
-            update.await?;
-        }
-        let mut partitions = Vec::with_capacity(creations.len());
-        for creation in creations {
-            partitions.push(match creation {
-                Ok(id) => id,
-                Err(ticket) => ticket.await?,
-            });
-        }
-        Ok(Topic {
-            name: TopicName(StrBytes::from_string(name.to_owned())),
-            id: stored.id,
-            partitions,
-            overrides: stored.overrides.clone(),
-            config,
-            created_ms: stored.created_ms,
-        })
-    }
-
-    /// Deletes streams that bear a new topic's names: what a deletion could not finish must not come back as its data.
-    async fn remove_leftovers(&self, name: &str, partitions: u32) -> Result<(), CommitError> {
-        for partition in 0..partitions as usize {
-            if let Some(id) = self.log.stream(&stream_name(name, partition)) {
-                self.log.delete_stream(id).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn store(&self, name: &str, stored: &StoredTopic) -> Result<(), CommitError> {
-        self.log
+        self.dirs
+            .main()
             .commit(vec![Op::Put {
                 table: Table::Topics,
                 key: Bytes::copy_from_slice(name.as_bytes()),
@@ -454,14 +420,5 @@ impl Topics {
         self.index
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-fn stored_form(topic: &Topic) -> StoredTopic {
-    StoredTopic {
-        id: topic.id,
-        partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
-        created_ms: topic.created_ms,
-        overrides: topic.overrides.clone(),
     }
 }

@@ -119,7 +119,7 @@ async fn of_each_key_the_newest_stays_and_offsets_and_times_are_found_across_gap
     client.call(7, &create("a", 1, &configs)).await;
     let started = Instant::now();
     let done = || {
-        let housekeeping = &server.broker.metrics().housekeeping;
+        let housekeeping = &server.broker.metrics().housekeeping[0];
         housekeeping
             .compaction_removed_records
             .load(std::sync::atomic::Ordering::Relaxed)

@@ -11,6 +11,7 @@ mod consume;
 mod every_api;
 mod groups;
 mod hostile;
+mod log_dirs;
 mod produce;
 mod restart;
 mod slow;

@@ -48,14 +48,15 @@ pub(crate) fn run(options: BrokerOptions) -> Outcome {
 
 /// Starts a broker and says where it is.
 pub(crate) async fn start(config: BrokerConfig) -> anyhow::Result<Broker> {
-    let data = config.log_dir.clone();
+    let dirs = config.log_dirs.iter().map(|dir| dir.display().to_string());
+    let data = dirs.collect::<Vec<_>>().join(",");
     let broker = Broker::start(config).await?;
-    info!(address = %broker.local_addr(), data = %data.display(), "broker is ready");
+    info!(address = %broker.local_addr(), data, "broker is ready");
     Ok(broker)
 }
 
-/// Ends with the reason when the log accepts nothing any more, which only another start can mend:
-/// it reads what the disk really has.
+/// Ends with the reason when the log with the broker's own tables accepts nothing any more, which only another start can
+/// mend: it reads what the disk really has. Another data directory that fails is offline, and the broker goes on.
 pub(crate) async fn failed(broker: &Broker) -> anyhow::Error {
     const LOOK: Duration = Duration::from_secs(1);
     loop {

@@ -83,7 +83,6 @@ fn channels(options: &ExplainOptions) -> anyhow::Result<Option<Vec<Part>>> {
 
 fn of_broker(config: &BrokerConfig) -> Promise {
     let durability = config.durability;
-    let dir = &config.log_dir;
     Promise {
         durability: format!(
             "{durability} (flafka.durability, which a topic's own flafka.durability overrides)"
@@ -97,10 +96,22 @@ fn of_broker(config: &BrokerConfig) -> Promise {
         repeats: "what consumers had read since their last commit of offsets".to_owned(),
         capacity_events: None,
         capacity_bytes: None,
-        when_full: "retention (log.retention.*, of a topic retention.*) is the only limit; on a full disk produces are \
-                    answered KAFKA_STORAGE_ERROR and fetches go on"
-            .to_owned(),
-        directories: vec![std::path::absolute(dir).unwrap_or_else(|_| dir.clone())],
+        when_full: match config.log_dirs.len() {
+            1 => {
+                "retention (log.retention.*, of a topic retention.*) is the only limit; on a full disk produces are \
+                 answered KAFKA_STORAGE_ERROR and fetches go on"
+            }
+            _ => {
+                "retention (log.retention.*, of a topic retention.*) is the only limit; produces to partitions on a full \
+                 disk are answered KAFKA_STORAGE_ERROR, their fetches and all other partitions go on"
+            }
+        }
+        .to_owned(),
+        directories: config
+            .log_dirs
+            .iter()
+            .map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()))
+            .collect(),
     }
 }
 

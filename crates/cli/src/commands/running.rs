@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use flafka_agent::{Agent, AgentOptions, ComponentState, Deadlines, HealthBoard, KeptChannels};
+use flafka_broker::log_dirs::LogDirs;
+use flafka_broker::metrics::Housekeeping;
 use flafka_broker::{Broker, BrokerMetrics};
 use flafka_channels::count_troubles;
 use flafka_config::topology::AgentConfig;
@@ -15,7 +18,6 @@ use flafka_console::{ComponentHealth, Console, Extra, View};
 use flafka_flow::channel::Channel;
 use flafka_flow::clock::SystemClock;
 use flafka_flow::counters::{ComponentKind, Counters, CountersRegistry, sets};
-use flafka_log_store::Log;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -107,7 +109,7 @@ const BROKER: &str = "broker";
 #[derive(Clone)]
 struct ShownBroker {
     metrics: Arc<BrokerMetrics>,
-    log: Log,
+    log_dirs: LogDirs,
     counters: Arc<Counters>,
 }
 
@@ -118,7 +120,7 @@ impl Shown {
         counters.started(&SystemClock);
         let shown = ShownBroker {
             metrics: Arc::clone(broker.metrics()),
-            log: broker.log().clone(),
+            log_dirs: broker.log_dirs().clone(),
             counters: Arc::new(counters),
         };
         *self.broker.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
@@ -147,7 +149,7 @@ impl View for Shown {
         }
         let mut counters = self.counters.all();
         if let Some(broker) = self.shown_broker() {
-            count_troubles(&broker.counters, broker.log.counts());
+            count_troubles(&broker.counters, broker.log_dirs.counts());
             counters.push(broker.counters);
         }
         counters
@@ -158,7 +160,7 @@ impl View for Shown {
         let broker = self.shown_broker();
         let warnings = |name: &str| match (&broker, channels.get(name)) {
             (_, Some(channel)) => channel.warnings(),
-            (Some(broker), None) if name == BROKER => broker.log.troubles().sentences(),
+            (Some(broker), None) if name == BROKER => broker.log_dirs.warnings(),
             _ => Vec::new(),
         };
         let shown = |(name, state): (String, ComponentState)| ComponentHealth {
@@ -183,6 +185,12 @@ impl View for Shown {
         let mut extras = process_metrics();
         if let Some(broker) = self.shown_broker() {
             extras.extend(broker_metrics(&broker.metrics));
+            extras.push(single(
+                "flafka_log_offline_directories",
+                "Data directories that do not work.",
+                "gauge",
+                broker.log_dirs.offline() as f64,
+            ));
         }
         extras
     }
@@ -280,55 +288,57 @@ fn broker_metrics(broker: &BrokerMetrics) -> Vec<Extra> {
     .collect()
 }
 
-/// What retention, recycling and compaction of the embedded log have done.
-fn housekeeping_metrics(done: &flafka_broker::metrics::Housekeeping) -> Vec<Extra> {
-    [
+type Read = fn(&Housekeeping) -> &AtomicU64;
+
+/// What retention, recycling and compaction of the embedded log have done, in all data directories together.
+fn housekeeping_metrics(dirs: &[Arc<Housekeeping>]) -> Vec<Extra> {
+    let counters: [(_, _, Read); 8] = [
         (
             "flafka_log_retention_segments_total",
             "Segments freed by retention.",
-            &done.retention_segments,
+            |done| &done.retention_segments,
         ),
         (
             "flafka_log_retention_bytes_total",
             "Bytes freed by retention.",
-            &done.retention_bytes,
+            |done| &done.retention_bytes,
         ),
         (
             "flafka_log_recycled_segments_total",
             "Segments that began in the file of a freed one.",
-            &done.recycled_segments,
+            |done| &done.recycled_segments,
         ),
         (
             "flafka_log_compaction_passes_total",
             "Compaction passes over a partition that were finished.",
-            &done.compaction_passes,
+            |done| &done.compaction_passes,
         ),
         (
             "flafka_log_compaction_failures_total",
             "Compaction passes that failed.",
-            &done.compaction_failures,
+            |done| &done.compaction_failures,
         ),
         (
             "flafka_log_compaction_read_bytes_total",
             "Segment bytes that compaction replaced.",
-            &done.compaction_read_bytes,
+            |done| &done.compaction_read_bytes,
         ),
         (
             "flafka_log_compaction_written_bytes_total",
             "Segment bytes that compaction put in their place.",
-            &done.compaction_written_bytes,
+            |done| &done.compaction_written_bytes,
         ),
         (
             "flafka_log_compaction_removed_records_total",
             "Records removed by compaction.",
-            &done.compaction_removed_records,
+            |done| &done.compaction_removed_records,
         ),
-    ]
-    .map(|(name, help, counter)| {
-        let value = counter.load(std::sync::atomic::Ordering::Relaxed);
-        single(name, help, "counter", value as f64)
-    })
-    .into()
+    ];
+    let sum = |(name, help, read): (_, _, Read)| {
+        let values = dirs.iter().map(|done| read(done).load(Ordering::Relaxed));
+        single(name, help, "counter", values.sum::<u64>() as f64)
+    };
+    counters.map(sum).into()
 }
 
 /// Memory and processor time of this process, under Prometheus' usual names.

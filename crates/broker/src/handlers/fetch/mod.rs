@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use flafka_log_store::{Offset, ReadError, ReadPlan, StreamId};
+use flafka_log_store::{Offset, ReadError, ReadPlan};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::{FetchRequest, TopicName};
@@ -24,10 +24,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use self::wire::{PartitionAnswer, TopicAnswer};
-use super::check_leader_epoch;
+use super::{check_leader_epoch, online};
 use crate::context::{HandlerContext, RequestContext};
 use crate::dispatch::Response;
 use crate::errors::KafkaCode;
+use crate::log_dirs::Partition;
 
 /// Reads this near the end of a partition, in records, are expected in the page cache and done in place; others go to
 /// the blocking threads.
@@ -38,7 +39,7 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 /// One partition to be read.
 struct Wanted {
     index: i32,
-    stream: Result<StreamId, ResponseError>,
+    place: Result<Partition, ResponseError>,
     offset: Offset,
     max_bytes: usize,
 }
@@ -54,7 +55,7 @@ struct Pass {
     bytes: usize,
     has_error: bool,
     /// Where a batch is damaged.
-    damaged: Vec<(StreamId, Offset)>,
+    damaged: Vec<(Partition, Offset)>,
 }
 
 struct Found {
@@ -86,8 +87,8 @@ pub(crate) async fn respond(
     loop {
         let pass = read_all(context, &wanted, max_bytes);
         let over = Instant::now() >= deadline || request_context.disconnected.is_cancelled();
-        for (stream, offset) in &pass.damaged {
-            name_damage(context, *stream, *offset).await;
+        for (place, offset) in &pass.damaged {
+            name_damage(context, place, *offset).await;
         }
         if pass.bytes >= min_bytes || pass.has_error || over {
             context.metrics.fetched_bytes.add(pass.bytes as u64);
@@ -95,7 +96,7 @@ pub(crate) async fn respond(
         }
         match &mut changes {
             // Looked at once more after the watches are in place: an append in between would be missed.
-            None => changes = Some(watch_all(context, &wanted)),
+            None => changes = Some(watch_all(&wanted)),
             Some(changes) => {
                 tokio::select! {
                     () = any_changed(changes) => {}
@@ -113,20 +114,20 @@ fn resolve(context: &HandlerContext, request: FetchRequest) -> Vec<WantedTopic> 
         .into_iter()
         .map(|topic| {
             let known = context.topics.get(&topic.topic);
-            let stream_of = |partition: &FetchPartition| {
-                let stream = known
+            let place_of = |partition: &FetchPartition| {
+                let place = known
                     .as_ref()
-                    .and_then(|known| known.partition(partition.partition))
-                    .ok_or(ResponseError::UnknownTopicOrPartition)?;
-                check_leader_epoch(context, partition.current_leader_epoch)?;
-                Ok(stream)
+                    .and_then(|known| known.partition(partition.partition));
+                let (log, _) = online(place)?;
+                check_leader_epoch(log, partition.current_leader_epoch)?;
+                place.cloned().ok_or(ResponseError::UnknownTopicOrPartition)
             };
             let partitions = topic
                 .partitions
                 .iter()
                 .map(|partition| Wanted {
                     index: partition.partition,
-                    stream: stream_of(partition),
+                    place: place_of(partition),
                     offset: Offset(partition.fetch_offset),
                     max_bytes: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
                 })
@@ -152,16 +153,21 @@ fn read_all(context: &HandlerContext, wanted: &[WantedTopic], max_bytes: usize) 
             let room = max_bytes
                 .saturating_sub(pass.bytes)
                 .min(partition.max_bytes);
-            let outcome = partition.stream.and_then(|stream| {
-                let first = pass.bytes == 0;
-                let read = context.log.read(stream, partition.offset, room, first);
-                read.map_err(|error| {
-                    if let ReadError::Corrupt { .. } = error {
-                        pass.damaged.push((stream, partition.offset));
-                    }
-                    read_failed(&topic.name, partition.index, &error)
-                })
-            });
+            let outcome = partition
+                .place
+                .as_ref()
+                .map_err(|code| *code)
+                .and_then(|place| {
+                    let first = pass.bytes == 0;
+                    let (log, stream) = online(Some(place))?;
+                    let read = log.read(stream, partition.offset, room, first);
+                    read.map_err(|error| {
+                        if let ReadError::Corrupt { .. } = error {
+                            pass.damaged.push((place.clone(), partition.offset));
+                        }
+                        read_failed(&topic.name, partition.index, &error)
+                    })
+                });
             let mut is_recent = false;
             match &outcome {
                 Ok(plan) => {
@@ -195,14 +201,18 @@ fn read_failed(topic: &TopicName, partition: i32, error: &ReadError) -> Response
 }
 
 /// Has the log name and count a damaged batch, for `/health`: once, not with every fetch that meets it.
-async fn name_damage(context: &HandlerContext, stream: StreamId, offset: Offset) {
-    if !context.damage_met.is_new(stream, offset) {
+async fn name_damage(context: &HandlerContext, place: &Partition, offset: Offset) {
+    let Ok((log, stream)) = place.online() else {
+        return;
+    };
+    let met = (place.dir().index(), stream, offset);
+    if !context.damage_met.is_new(met) {
         return;
     }
-    match context.log.set_aside(stream, offset).await {
+    match log.set_aside(stream, offset).await {
         Ok(Some(_)) => {}
         // It can be read after all, or the log is closed: the next one may ask again.
-        Ok(None) | Err(_) => context.damage_met.forget(stream, offset),
+        Ok(None) | Err(_) => context.damage_met.forget(met),
     }
 }
 
@@ -229,12 +239,12 @@ impl Pass {
     }
 }
 
-fn watch_all(context: &HandlerContext, wanted: &[WantedTopic]) -> Vec<watch::Receiver<Offset>> {
+fn watch_all(wanted: &[WantedTopic]) -> Vec<watch::Receiver<Offset>> {
     wanted
         .iter()
         .flat_map(|topic| &topic.partitions)
-        .filter_map(|partition| partition.stream.ok())
-        .filter_map(|stream| context.log.watch(stream).ok())
+        .filter_map(|partition| partition.place.as_ref().ok()?.online().ok())
+        .filter_map(|(log, stream)| log.watch(stream).ok())
         .collect()
 }
 

@@ -102,7 +102,7 @@ pub(crate) struct ImportArguments {
 /// `flafka log ls`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListArguments {
-    /// Directory of a file channel (its first dataDirs entry) or of a broker (log.dirs)
+    /// Directory of a file channel (its first dataDirs entry) or of a broker (one of log.dirs)
     pub(crate) dir: PathBuf,
     /// Show the segments of each stream
     #[arg(short, long)]
@@ -115,7 +115,7 @@ pub(crate) struct ListArguments {
 /// `flafka log stats`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StatsArguments {
-    /// Directory of a file channel (its first dataDirs entry) or of a broker (log.dirs)
+    /// Directory of a file channel (its first dataDirs entry) or of a broker (one of log.dirs)
     pub(crate) dir: PathBuf,
     /// Only the stream of this name, such as topic/orders/0
     #[arg(long, value_name = "NAME")]
@@ -128,7 +128,7 @@ pub(crate) struct StatsArguments {
 /// `flafka log verify`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct VerifyArguments {
-    /// Directory of a file channel (its first dataDirs entry) or of a broker (log.dirs)
+    /// Directory of a file channel (its first dataDirs entry) or of a broker (one of log.dirs)
     pub(crate) dir: PathBuf,
     /// Print JSON: a line for each finding, then one with the counts
     #[arg(long)]
@@ -163,7 +163,7 @@ pub(crate) struct DumpArguments {
 /// `flafka log repair`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RepairArguments {
-    /// Directory of a file channel (its first dataDirs entry) or of a broker (log.dirs)
+    /// Directory of a file channel (its first dataDirs entry) or of a broker (one of log.dirs)
     pub(crate) dir: PathBuf,
     /// Do it
     #[arg(long)]

@@ -41,7 +41,7 @@ fn find_log(dir: &Path) -> anyhow::Result<PathBuf> {
         }
     }
     bail!(
-        "{} is no log: name the first of a file channel's dataDirs, or the log.dirs of a broker",
+        "{} is no log: name the first of a file channel's dataDirs, or one of a broker's log.dirs",
         dir.display()
     )
 }
