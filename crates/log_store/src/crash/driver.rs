@@ -392,10 +392,13 @@ impl Driver {
     }
 
     fn is_strong(&self, op: &Op) -> bool {
-        let weak = |id: &StreamId| self.model.streams.values().any(|s| s.id == id.0 && s.weak);
+        let known = |id: &StreamId| self.model.streams.values().find(|s| s.id == id.0);
+        let weak = |id: &StreamId| known(id).is_some_and(|stream| stream.weak);
         match op {
-            Op::Append { stream, .. } | Op::Ack { stream, .. } | Op::TrimTo { stream, .. } => {
-                !weak(stream)
+            Op::Append { stream, .. } | Op::Ack { stream, .. } => !weak(stream),
+            // What is trimmed already is not written again.
+            Op::TrimTo { stream, log_start } => {
+                !weak(stream) && known(stream).is_none_or(|known| known.log_start < log_start.0)
             }
             Op::Put { .. } | Op::Delete { .. } => true,
         }

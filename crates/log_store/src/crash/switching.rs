@@ -32,6 +32,11 @@ impl Driver {
             return None;
         };
         let (first, last) = (replacement.old.first()?, replacement.old.last()?);
+        let engine = self.engine.as_ref().expect("steps end with the engine");
+        let view = engine.streams.get(&step.pass.state.id)?.state.view();
+        // Freed meanwhile: the log does not switch then.
+        view.segments.iter().find(|one| Arc::ptr_eq(one, first))?;
+        drop(view);
         let mut after = self.model.clone();
         let stream = after.streams.get_mut(&step.pass.state.name)?;
         let mut put = Vec::new();
