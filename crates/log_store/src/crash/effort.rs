@@ -97,16 +97,19 @@ impl Effort {
     /// The next seed, while there are any and time is left; the first one always runs.
     pub(super) fn next_seed(&mut self) -> Option<u64> {
         self.running = None;
-        let late = self
-            .limit
-            .is_some_and(|limit| self.started.elapsed() >= limit);
-        if self.next >= self.end || (late && self.next > self.first) {
+        if self.next >= self.end || (self.is_late() && self.next > self.first) {
             return None;
         }
         let seed = self.next;
         self.next += 1;
         self.running = Some(seed);
         Some(seed)
+    }
+
+    /// Whether the time is over.
+    pub(super) fn is_late(&self) -> bool {
+        self.limit
+            .is_some_and(|limit| self.started.elapsed() >= limit)
     }
 
     /// Counts judged states.

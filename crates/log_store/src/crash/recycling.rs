@@ -23,8 +23,6 @@ use crate::{inspect, repair, segment};
 const SEGMENT_BYTES: u32 = 16 * 1024;
 /// More than `bulk_bytes` of the options: synced in the segment itself.
 const BULK: usize = 5000;
-/// More than the largest append has.
-const LARGEST: u64 = 2 * BULK as u64 + 500;
 
 /// A batch of about `size` bytes; `tag` makes it differ from all others.
 fn batch(tag: u64, size: usize) -> Bytes {
@@ -247,13 +245,15 @@ fn crash_all_the_time(test: &'static str, durability: Durability) {
                 // Nothing whole may be left of what a file held before: then it looks like a torn write.
                 let many = 2 * u64::from(SEGMENT_BYTES) * if weak { 9 } else { 1 };
                 judge(&probe.power_cut(cut), &around, (many, weak), &context);
-                judge(&probe.killed(), &around, (2 * LARGEST, false), &context);
+                let two = 2 * u64::from(SEGMENT_BYTES);
+                judge(&probe.killed(), &around, (two, false), &context);
                 effort.count(2);
             }
-            // Without anything under way at most a part of a former batch looks like a torn one.
+            // Without anything under way at most what is left in one file from the middle of a former batch on looks torn.
             let context = format!("seed {seed}, after step {step}");
             let now = [truth.clone(), truth.clone()];
-            judge(&fs.killed(), &now, (LARGEST, false), &context);
+            let one = u64::from(SEGMENT_BYTES);
+            judge(&fs.killed(), &now, (one, false), &context);
         }
         count += recycled(&engine);
         histories += 1;
