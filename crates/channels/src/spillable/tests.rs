@@ -395,6 +395,10 @@ async fn each_source_keeps_its_order() {
             }
         }));
     }
+    // Nothing is taken before there is more than memory can hold.
+    while channel.on_disk() == 0 {
+        tokio::task::yield_now().await;
+    }
     let mut newest = [None; SOURCES];
     let (mut seen, mut round, mut on_disk) = (0, 0, false);
     while seen < SOURCES * PUTS * 3 {
