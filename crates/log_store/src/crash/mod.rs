@@ -328,16 +328,16 @@ fn a_flipped_bit_is_noticed_or_harmless() {
             .collect();
         let bits = |bytes: &[u8]| (used(bytes) + 16).min(bytes.len()) as u64 * 8;
         let all: u64 = files.iter().map(|(bytes, _)| bits(bytes)).sum();
-        // Every so manieth bit in a pass of ten thousand: one pass in a quick run, else all of them while time is left.
+        // Every so manieth bit in a pass of ten thousand: one pass in a quick run, else more while time is left.
         let stride = all.div_ceil(FLIPS);
         let passes = if effort.thorough() { stride } else { 1 };
-        let first = dice.below(stride);
         for pass in 0..passes {
             if pass > 0 && effort.is_late() {
                 break;
             }
             for (whole, path) in &files {
-                for bit in ((first + pass) % stride..bits(whole)).step_by(stride as usize) {
+                let begin = dice.below(stride);
+                for bit in (begin..bits(whole)).step_by(stride as usize) {
                     let mut flipped = whole.clone();
                     flipped[bit as usize / 8] ^= 1 << (bit % 8);
                     let damaged = fs.killed();
