@@ -19,6 +19,7 @@ mod switching;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use self::driver::{Driver, check, recover};
 use self::effort::Effort;
@@ -34,6 +35,8 @@ const EDQUOT: i32 = 122;
 
 /// Histories of a quick run: together about ten thousand power cuts.
 const SEEDS_OF_F4: u64 = 40;
+/// A file is cut at every byte in so many passes, each at every so manieth byte.
+const CUT_PASSES: usize = 16;
 /// Bits of a quick run.
 const FLIPS: u64 = 10_000;
 /// Damaged copies of each large log.
@@ -297,16 +300,27 @@ fn a_file_cut_at_any_byte_is_a_torn_tail_or_named() {
     let mut effort = Effort::new("F5", test, "cuts", 1);
     while let Some(seed) = effort.next_seed() {
         let (fs, allowed) = small_log(seed, effort.thorough());
+        let mut cuts = Vec::new();
         for path in fs.files() {
-            let whole = fs.content(&path).unwrap();
+            let whole = Rc::new(fs.content(&path).unwrap());
             // Behind the last written byte one cut is like the next.
             let used = used(&whole) + 16;
             let behind = (used..whole.len()).step_by(509);
-            for length in (0..used.min(whole.len())).chain(behind) {
+            let lengths = (0..used.min(whole.len())).chain(behind);
+            let path: Rc<Path> = path.into();
+            cuts.extend(lengths.map(|length| (Rc::clone(&path), Rc::clone(&whole), length)));
+        }
+        // Spread over all files, should the time be over first.
+        for pass in 0..CUT_PASSES {
+            if pass > 0 && effort.is_late() {
+                effort.note(&format!("{pass} of {CUT_PASSES} passes over the bytes"));
+                break;
+            }
+            for (path, whole, length) in cuts.iter().skip(pass).step_by(CUT_PASSES) {
                 let damaged = fs.killed();
-                damaged.damage(&path, whole[..length].to_vec());
+                damaged.damage(path, whole[..*length].to_vec());
                 let context = format!("seed {seed}, {} cut at {length}", path.display());
-                judge_damage(&damaged, &allowed, &context, must_start(&path, length));
+                judge_damage(&damaged, &allowed, &context, must_start(path, *length));
                 effort.count(1);
             }
         }
@@ -331,13 +345,14 @@ fn a_flipped_bit_is_noticed_or_harmless() {
         // Every so manieth bit in a pass of ten thousand: one pass in a quick run, else more while time is left.
         let stride = all.div_ceil(FLIPS);
         let passes = if effort.thorough() { stride } else { 1 };
+        let first = dice.below(stride);
         for pass in 0..passes {
             if pass > 0 && effort.is_late() {
+                effort.note(&format!("{pass} of {passes} passes over the bits"));
                 break;
             }
             for (whole, path) in &files {
-                let begin = dice.below(stride);
-                for bit in (begin..bits(whole)).step_by(stride as usize) {
+                for bit in ((first + pass) % stride..bits(whole)).step_by(stride as usize) {
                     let mut flipped = whole.clone();
                     flipped[bit as usize / 8] ^= 1 << (bit % 8);
                     let damaged = fs.killed();

@@ -101,7 +101,13 @@ fn observe_with(
                     Ok(header)
                 });
                 let header = match good {
-                    Ok(header) if header.base_offset <= from || compacted => header,
+                    // A base offset lies outside the checksum: a flipped one must not lead back, again and again.
+                    Ok(header)
+                        if header.last_offset() >= from
+                            && (header.base_offset <= from || compacted) =>
+                    {
+                        header
+                    }
                     _ if from > before => break,
                     bad => match (pass(engine, state.id, from), bad) {
                         (Some(next), _) => {
