@@ -99,6 +99,8 @@ pub(crate) fn build(
         spare_fault: None,
         free_bytes: 0,
         free_looked_at: None,
+        arena: Vec::new(),
+        second_hand: None,
         _lock: lock,
     })
 }

@@ -20,7 +20,7 @@ use crate::segment::Segment;
 use crate::writer::StreamWriter;
 
 /// Smaller batches are copied together: cheaper than an extra slice for each.
-const COPY_BELOW: usize = 4096;
+const COPY_BELOW: usize = 1024;
 /// Attribute bit of batches that the log stamped.
 const LOG_APPEND_TIME: i16 = 0x08;
 

@@ -15,7 +15,10 @@ use crate::journal::writer::JournalError;
 use crate::op::{Offset, OpOutcome, StreamId};
 use crate::plan::{Effect, Plan, PlanContext, journal_estimate};
 use crate::queue::{CommitRequest, Reply, tell};
-use crate::recycle::padding;
+use crate::segment_writes::{self, SegmentWrite};
+
+/// Memory kept from one round for the next.
+const MOST_ARENA_BYTES: usize = 1 << 20;
 
 /// What one round may take.
 #[derive(Debug)]
@@ -115,7 +118,7 @@ impl Engine {
     fn plan(&mut self, requests: &[CommitRequest]) -> (Plan, Vec<Planned>) {
         let no_space = self.look_for_space();
         let largest = self.journal.largest_group() / 3;
-        let mut plan = Plan::default();
+        let mut plan = Plan::new(std::mem::take(&mut self.arena));
         let context = PlanContext {
             streams: &self.streams,
             epoch: self.shared.epoch,
@@ -177,33 +180,51 @@ impl Engine {
     }
 
     fn write_segments(&mut self, plan: &mut Plan) -> Result<(), IoFault> {
-        for at in 0..plan.streams.len() {
-            let Some(writer) = self.streams.get(&plan.streams[at].id) else {
+        let writes = self.open_segments(plan)?;
+        let bytes: u64 = plan.streams.iter().map(|stream| stream.bytes).sum();
+        segment_writes::run(plan, writes, self.second_hand.as_mut())?;
+        self.free_bytes = self.free_bytes.saturating_sub(bytes);
+        self.data_bytes += bytes;
+        Ok(())
+    }
+
+    /// The next round writes into the same memory, which costs less than new pages.
+    fn keep_arena(&mut self, mut arena: Vec<u8>) {
+        arena.clear();
+        arena.shrink_to(MOST_ARENA_BYTES);
+        self.arena = arena;
+    }
+
+    /// Creates the segments that begin in this round, and says where everything goes.
+    fn open_segments(&mut self, plan: &mut Plan) -> Result<Vec<SegmentWrite>, IoFault> {
+        let mut writes = Vec::with_capacity(plan.streams.len());
+        for stream in 0..plan.streams.len() {
+            let Some(writer) = self.streams.get(&plan.streams[stream].id) else {
                 continue;
             };
             let state = Arc::clone(&writer.state);
             let mut file = writer.file.clone();
             let mut laid_out = writer.active.as_ref().map_or(0, |active| active.laid_out());
-            for chunk_at in 0..plan.streams[at].chunks.len() {
-                if plan.streams[at].chunks[chunk_at].new {
-                    let base = plan.streams[at].chunks[chunk_at].segment;
+            for chunk in 0..plan.streams[stream].chunks.len() {
+                if plan.streams[stream].chunks[chunk].new {
+                    let base = plan.streams[stream].chunks[chunk].segment;
                     let (segment, new_file) = self.create_segment(&state, base)?;
                     file = Some(Arc::clone(&new_file));
                     laid_out = segment.laid_out();
-                    plan.streams[at].chunks[chunk_at].opened = Some((segment, new_file));
+                    plan.streams[stream].chunks[chunk].opened = Some((segment, new_file));
                 }
-                let chunk = &plan.streams[at].chunks[chunk_at];
                 // The first chunk of a stream without a segment is always a new one.
-                let Some(file) = &file else { continue };
-                let mut slices = plan.io_slices(chunk);
-                slices.extend(padding(chunk.position + chunk.length, laid_out));
-                file.write_all_vectored_at(&mut slices, chunk.position)
-                    .map_err(IoFault::of("write segment", &state.dir))?;
-                self.free_bytes = self.free_bytes.saturating_sub(chunk.length);
-                self.data_bytes += chunk.length;
+                let Some(file) = file.clone() else { continue };
+                writes.push(SegmentWrite {
+                    stream,
+                    chunk,
+                    file,
+                    laid_out,
+                    state: Arc::clone(&state),
+                });
             }
         }
-        Ok(())
+        Ok(writes)
     }
 
     /// Makes the bulky streams' data durable, before the journal refers to it.
@@ -272,6 +293,7 @@ impl Engine {
             self.publish(&mut plan, false);
         }
         answer(strong);
+        self.keep_arena(plan.arena);
         self.prepare_spare();
         self.checkpoint_if_large();
     }

@@ -27,6 +27,7 @@ use crate::op::StreamId;
 use crate::queue::tell;
 use crate::recovery::{self, RecoveryReport};
 use crate::segment::Segment;
+use crate::segment_writes::SecondHand;
 use crate::settings::LogOptions;
 use crate::writer::StreamWriter;
 
@@ -113,6 +114,10 @@ pub(crate) struct Engine {
     /// Free bytes at the last look, less what was written since.
     pub(crate) free_bytes: u64,
     pub(crate) free_looked_at: Option<Duration>,
+    /// For what a round copies; empty in between.
+    pub(crate) arena: Vec<u8>,
+    /// Helps with rounds of many segments where the log has threads.
+    pub(crate) second_hand: Option<SecondHand>,
     /// Given back last.
     pub(crate) _lock: Box<dyn Lock>,
 }

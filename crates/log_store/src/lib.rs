@@ -53,6 +53,7 @@ mod replay;
 mod retention;
 mod salvage;
 mod segment;
+mod segment_writes;
 mod settings;
 #[doc(hidden)]
 pub mod sim_fs;

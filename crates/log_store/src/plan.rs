@@ -100,6 +100,14 @@ pub(crate) fn journal_estimate(ops: &[Prepared]) -> u64 {
 }
 
 impl Plan {
+    /// Without anything; what it copies goes into `arena`, which is empty.
+    pub(crate) fn new(arena: Vec<u8>) -> Self {
+        Plan {
+            arena,
+            ..Plan::default()
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.streams.iter().all(|stream| stream.chunks.is_empty()) && self.effects.is_empty()
     }

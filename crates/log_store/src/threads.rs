@@ -1,6 +1,7 @@
-//! The log's two std threads: the commit thread, which owns the engine, and the housekeeper, which runs its jobs and
+//! The log's std threads: the commit thread, which owns the engine, and the housekeeper, which runs its jobs and
 //! gives it the time. Both end by themselves when the queue is closed. A step of compaction takes long and gets a thread
-//! for as long as it lasts; there is at most one.
+//! for as long as it lasts; there is at most one. Rounds of many segments get a thread of their own beside the commit
+//! thread's ([`crate::segment_writes`]).
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,7 @@ use crate::error::{CommitError, OpenError};
 use crate::fs::Fs;
 use crate::jobs::{Job, JobDone};
 use crate::queue::{Command, CommitRequest, Control, Queue, tell};
+use crate::segment_writes::SecondHand;
 use crate::sync::{AtomicBool, Condvar, Mutex, thread};
 
 /// How often the housekeeper looks whether time-driven work is due.
@@ -63,7 +65,7 @@ impl JobQueue {
 }
 
 /// Starts both threads.
-pub(crate) fn start(engine: Engine, queue: &Arc<Queue>) -> Result<(), OpenError> {
+pub(crate) fn start(mut engine: Engine, queue: &Arc<Queue>) -> Result<(), OpenError> {
     let jobs = Arc::new(JobQueue::default());
     let fs = Arc::clone(&engine.shared().fs);
     let idle_tick = engine.options.retention_check_interval.min(IDLE_TICK);
@@ -72,6 +74,7 @@ pub(crate) fn start(engine: Engine, queue: &Arc<Queue>) -> Result<(), OpenError>
         move || keep_house(&*fs, &jobs, &queue, idle_tick)
     })
     .inspect_err(|_| jobs.end())?;
+    engine.second_hand = Some(SecondHand::default());
     let queue = Arc::clone(queue);
     let for_end = Arc::clone(&jobs);
     spawn("log-commit", move || {
