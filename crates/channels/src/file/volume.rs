@@ -60,7 +60,7 @@ pub(super) struct Volume {
 
 /// Bytes of puts that are encoded at once, in each volume: while the log makes one half durable, the other is encoded.
 /// More would not be faster and is memory for every connection of a source.
-const ENCODED_BYTES: u32 = 8 << 20;
+const ENCODED_BYTES: u32 = 4 << 20;
 
 /// Why a volume did not take a put.
 pub(super) struct NotStored {
