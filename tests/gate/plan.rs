@@ -151,6 +151,12 @@ pub(crate) fn parts() -> Vec<Part> {
             4,
         ),
         part(
+            "F14",
+            Simulated,
+            "crash::clocks::a_clock_that_jumps_moves_nothing_but_what_time_decides",
+            1,
+        ),
+        part(
             "F27",
             Scheduled,
             "crash::schedules::answers_are_durable_in_any_order",

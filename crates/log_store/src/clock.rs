@@ -52,30 +52,40 @@ impl Clock for SystemClock {
 /// A clock that stands still until it is told otherwise; for tests.
 #[derive(Debug)]
 pub struct ManualClock {
-    now_ms: AtomicI64,
+    elapsed_ms: AtomicI64,
+    /// Wall time at the monotonic zero.
+    zero_ms: AtomicI64,
 }
 
 impl ManualClock {
-    /// A clock that shows `now_ms`.
+    /// A clock that shows `now_ms`, with a monotonic time of as much.
     pub fn new(now_ms: i64) -> Self {
         ManualClock {
-            now_ms: AtomicI64::new(now_ms),
+            elapsed_ms: AtomicI64::new(now_ms),
+            zero_ms: AtomicI64::new(0),
         }
     }
 
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.now_ms.fetch_add(ms, Ordering::Relaxed);
+        self.elapsed_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Sets the wall clock, forward or back; the monotonic one goes on as before.
+    pub fn set_wall(&self, now_ms: i64) {
+        let elapsed_ms = self.elapsed_ms.load(Ordering::Relaxed);
+        self.zero_ms.store(now_ms - elapsed_ms, Ordering::Relaxed);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
-        self.now_ms.load(Ordering::Relaxed)
+        self.elapsed_ms.load(Ordering::Relaxed) + self.zero_ms.load(Ordering::Relaxed)
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.now_ms()).unwrap_or(0))
+        let elapsed_ms = self.elapsed_ms.load(Ordering::Relaxed);
+        Duration::from_millis(u64::try_from(elapsed_ms).unwrap_or(0))
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! How much each does is in [`effort`]; a failure prints its seed and the command that replays it.
 
+mod clocks;
 mod driver;
 mod effort;
 mod full;
