@@ -192,6 +192,7 @@ impl Engine {
             self.retain();
         }
         self.compact_if_due(now);
+        self.free_drained();
         self.release_unlinks(now);
         let due = now.saturating_sub(self.checkpoint_at) >= self.options.checkpoint_interval;
         if due && self.changed {

@@ -112,7 +112,11 @@ impl Engine {
             .retention_segments
             .fetch_add(segments, Ordering::Relaxed);
         counters.retention_bytes.fetch_add(bytes, Ordering::Relaxed);
-        // A stream may be deleted between the pass and the round: each for itself, and nobody waits for the answer.
+        self.round_by_itself(ops);
+    }
+
+    /// Commits what the log itself wants: each op for itself, and nobody waits for the answer.
+    pub(crate) fn round_by_itself(&mut self, ops: Vec<Prepared>) {
         let (sender, _) = oneshot::channel();
         self.round(vec![CommitRequest {
             ops,

@@ -6,11 +6,16 @@
 //! - A checkpoint is written into the room of an older one ([`crate::checkpoint`]).
 //! - Freed segment files that wait to be used again ([`crate::recycle`]) go while there is twice as much room as has to
 //!   stay.
+//! - A channel whose events are all delivered gives back the segment that grows too, which no append would ever close:
+//!   else what it delivered could keep the disk full for good.
 //! - Appends are refused while less than `min_free_bytes` are free, or while the next journal file cannot be made.
 
 use crate::engine::Engine;
 use crate::error::{CommitError, IoFault};
 use crate::jobs::Job;
+use crate::op::Offset;
+use crate::queue::Prepared;
+use crate::writer::StreamWriter;
 
 /// How many bytes may be written before the free space is looked at again.
 const FREE_LOOK_BYTES: u64 = 8 << 20;
@@ -79,5 +84,33 @@ impl Engine {
             );
             CommitError::NoSpace(IoFault::of("append to log", &self.options.dir)(source))
         })
+    }
+
+    /// Frees the growing segments of drained channels while the disk is full.
+    pub(crate) fn free_drained(&mut self) {
+        if self.free_looked_at.is_none() || self.free_bytes >= self.options.min_free_bytes {
+            return;
+        }
+        let is_drained = |writer: &&StreamWriter| {
+            writer.settings.acked
+                && writer.position > 0
+                && writer.state.view().acks.low.0 == writer.end
+        };
+        let drained = self.streams.values().filter(is_drained);
+        let ops: Vec<Prepared> = drained
+            .map(|writer| Prepared::Expire {
+                stream: writer.state.id,
+                log_start: Offset(writer.end),
+            })
+            .collect();
+        if ops.is_empty() {
+            return;
+        }
+        tracing::info!(
+            streams = ops.len(),
+            "the disk is full: delivered data that is not in a closed segment goes too"
+        );
+        self.round_by_itself(ops);
+        self.hurry_unlinks();
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn keep_house(engine: &mut Engine, fs: &SimFs) {
     }
 }
 
-fn channel(engine: &mut Engine) -> StreamId {
+pub(super) fn channel(engine: &mut Engine) -> StreamId {
     let settings = StreamSettings {
         segment_bytes: 8 * 1024,
         acked: true,
@@ -130,6 +130,50 @@ fn a_full_disk_still_drains() {
         assert!(engine.failure.is_none());
         disk.set_space(u64::MAX);
         append(&mut engine, stream).unwrap();
+    }
+}
+
+/// Without a put that goes through nobody closes the segment that grows: delivered, it must not keep the disk full.
+#[test]
+fn a_drained_channel_gives_back_the_segment_that_grows() {
+    let fs = SimFs::new(3);
+    let mut engine = recover(&fs).unwrap();
+    engine.options.min_free_bytes = 64 * 1024;
+    keep_house(&mut engine, &fs);
+    let stream = channel(&mut engine);
+    fs.set_space(fs.used() + 200 * 1024);
+    for _ in 0..4 {
+        append(&mut engine, stream).unwrap();
+        keep_house(&mut engine, &fs);
+    }
+    let used = fs.used();
+    let ack = |first: i64, last: i64| Op::Ack {
+        stream,
+        first: Offset(first),
+        last: Offset(last),
+    };
+    commit(&mut engine, ack(0, 4 * RECORDS - 2)).unwrap();
+    // The neighbour leaves less than has to stay, by less than the segment has.
+    fs.set_space(used + engine.options.min_free_bytes - 1000);
+    let tick = |engine: &mut Engine| {
+        assert!(append(engine, stream).is_err(), "the disk is full");
+        engine.tick();
+        keep_house(engine, &fs);
+        engine.tick();
+        keep_house(engine, &fs);
+    };
+    tick(&mut engine);
+    assert_eq!(fs.used(), used, "an event is still there");
+    commit(&mut engine, ack(4 * RECORDS - 1, 4 * RECORDS - 1)).unwrap();
+    tick(&mut engine);
+    assert!(fs.used() < used, "{} of {used} bytes", fs.used());
+    append(&mut engine, stream).unwrap();
+    // A start finds the same: everything delivered, and what was put behind it.
+    for disk in [fs.killed(), fs.power_cut(5)] {
+        let engine = recover(&disk).unwrap();
+        let view = engine.streams[&stream].state.view();
+        assert_eq!(view.acks.low, Offset(4 * RECORDS));
+        assert_eq!(view.high_watermark, Offset(5 * RECORDS));
     }
 }
 
