@@ -227,6 +227,11 @@ impl Damage {
                 tracing::error!(path = %self.path.display(), %error, "cannot keep a copy of damaged bytes");
             }
         }
+        self.tell();
+    }
+
+    /// Says so in the log.
+    pub(crate) fn tell(&self) {
         tracing::error!(
             path = %self.path.display(), position = self.position.0, bytes = self.bytes,
             first = self.first.0, next = self.next.0, what = self.what,

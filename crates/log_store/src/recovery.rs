@@ -28,7 +28,7 @@ use crate::journal::scan::{self, Scan};
 use crate::journal::writer::JournalWriter;
 use crate::mend::Covered;
 use crate::node::Node;
-use crate::op::StreamId;
+use crate::op::{Offset, Position, StreamId};
 use crate::replay::{Redo, Replay};
 use crate::segment::{self};
 use crate::settings::LogOptions;
@@ -300,12 +300,17 @@ fn restore_streams(
         .into_iter()
         .map(|name| name.to_string_lossy().into_owned())
         .collect();
+    let first_unknown = replay.next_stream_id;
     for name in &existing {
         let Some(id) = stream::parse_dir_name(name) else {
             continue;
         };
         if !replay.streams.contains_key(&id) {
-            remove_or_keep(fs, &dirs.log.join(name), !scan.damages.is_empty(), report)?;
+            // A stream's creation is synced before anything is written into it: one with data that neither checkpoint nor
+            // journal has ever heard of means that a part of the journal is not there.
+            let unheard_of = id.0 >= first_unknown;
+            let lost_frames = unheard_of || !scan.damages.is_empty();
+            remove_or_keep(fs, &dirs.log.join(name), lost_frames, report)?;
         }
         // A kept directory's id is not given again.
         replay.next_stream_id = replay.next_stream_id.max(id.0.saturating_add(1));
@@ -341,12 +346,12 @@ fn restore_streams(
     Ok(cut)
 }
 
-/// A deleted stream's directory goes. When journal frames are damaged it may be a stream whose creation they told: then
-/// it stays, for whoever wants to look.
+/// A deleted stream's directory goes. When journal frames are lost it may be a stream whose creation they told: then it
+/// stays, for whoever wants to look.
 fn remove_or_keep(
     fs: &dyn Fs,
     dir: &Path,
-    damaged: bool,
+    lost_frames: bool,
     report: &mut RecoveryReport,
 ) -> Result<(), OpenError> {
     let names = fs
@@ -355,9 +360,22 @@ fn remove_or_keep(
     if names.iter().any(|name| name == KEPT_MARK) {
         return Ok(());
     }
-    if damaged && !names.is_empty() {
+    if lost_frames && !names.is_empty() {
         let mark = dir.join(KEPT_MARK);
         create_durably(fs, dir, KEPT_MARK).map_err(IoFault::of("mark directory", &mark))?;
+        let what =
+            "the journal frames that tell of this stream are missing; its directory stays as it is";
+        let damage = Damage {
+            path: dir.to_path_buf(),
+            position: Position(0),
+            bytes: 0,
+            first: Offset(0),
+            next: Offset(0),
+            what: what.to_string(),
+            kept: Some(dir.to_path_buf()),
+        };
+        damage.tell();
+        report.damages.push(damage);
         report.set_aside.push(dir.to_path_buf());
         return Ok(());
     }

@@ -11,6 +11,7 @@ mod driver;
 mod effort;
 mod full;
 mod interval;
+mod missing;
 mod model;
 mod observe;
 mod recycling;

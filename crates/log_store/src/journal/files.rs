@@ -1,6 +1,7 @@
 //! The journal's files: `<sequence, 20 digits>.jnl`, all of one size, little-endian:
 //! ```text
-//! byte    0  header       magic "FLAFKJNL", version u32 = 1, reserved u32, sequence u64, salt u32, CRC-32C u32
+//! byte    0  header       magic "FLAFKJNL", version u32 = 1, size of the file in KiB u32 (0: not told, as
+//!                           releases before wrote it), sequence u64, salt u32, CRC-32C u32
 //!      2048  header again a single damaged sector must not hide which salt the frames have
 //!      4096  frames, see [`super::frame`]
 //! ```
@@ -49,13 +50,27 @@ pub(crate) struct JournalFile {
     pub(crate) file: Arc<dyn File>,
     /// Bytes of the file.
     pub(crate) capacity: u64,
+    /// Bytes that it had when it was made, if it tells.
+    pub(crate) made_with: Option<u64>,
 }
 
-fn encode_header(sequence: u64, salt: u32) -> Vec<u8> {
+impl JournalFile {
+    /// How many bytes are missing at its end: a file never changes its size.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        self.made_with.unwrap_or(0).saturating_sub(self.capacity)
+    }
+}
+
+/// The size as the header tells it: whole KiB, rounded down.
+fn in_kib(capacity: u64) -> u32 {
+    u32::try_from(capacity >> 10).unwrap_or(0)
+}
+
+fn encode_header(sequence: u64, salt: u32, capacity: u64) -> Vec<u8> {
     let mut out = Writer::default();
     out.raw(MAGIC);
     out.u32(VERSION);
-    out.u32(0);
+    out.u32(in_kib(capacity));
     out.u64(sequence);
     out.u32(salt);
     let mut bytes = out.into_vec();
@@ -64,8 +79,15 @@ fn encode_header(sequence: u64, salt: u32) -> Vec<u8> {
     bytes
 }
 
-/// Sequence and salt of a good header.
-fn decode_header(bytes: &[u8]) -> Option<(u32, u64, u32)> {
+/// What a good header tells.
+struct Header {
+    version: u32,
+    kib: u32,
+    sequence: u64,
+    salt: u32,
+}
+
+fn decode_header(bytes: &[u8]) -> Option<Header> {
     if bytes[HEADER_BYTES - 4..] != crc32c(&bytes[..HEADER_BYTES - 4]).to_le_bytes() {
         return None;
     }
@@ -73,9 +95,12 @@ fn decode_header(bytes: &[u8]) -> Option<(u32, u64, u32)> {
     if reader.raw(8).ok()? != MAGIC {
         return None;
     }
-    let version = reader.u32().ok()?;
-    reader.u32().ok()?;
-    Some((version, reader.u64().ok()?, reader.u32().ok()?))
+    Some(Header {
+        version: reader.u32().ok()?,
+        kib: reader.u32().ok()?,
+        sequence: reader.u64().ok()?,
+        salt: reader.u32().ok()?,
+    })
 }
 
 /// Makes a new file for `sequence`, from the spare if there is one. Durable when it returns.
@@ -105,7 +130,7 @@ pub(crate) fn create(
         file.allocate(capacity)?;
     }
     let salt = (fs.entropy() >> 16) as u32;
-    let header = encode_header(sequence, salt);
+    let header = encode_header(sequence, salt, capacity);
     file.write_all_at(&header, 0)?;
     file.write_all_at(&header, SECOND_HEADER_AT)?;
     file.sync_data()?;
@@ -118,6 +143,7 @@ pub(crate) fn create(
         path,
         file,
         capacity,
+        made_with: Some(capacity),
     })
 }
 
@@ -138,20 +164,21 @@ pub(crate) fn open(fs: &dyn Fs, dir: &Path, sequence: u64) -> Result<JournalFile
             continue;
         }
         match decode_header(&bytes) {
-            Some((version, ..)) if version != VERSION => {
+            Some(header) if header.version != VERSION => {
                 return Err(OpenError::UnknownVersion {
                     path,
-                    found: version,
+                    found: header.version,
                     supported: VERSION,
                 });
             }
-            Some((_, found, salt)) if found == sequence => {
+            Some(header) if header.sequence == sequence => {
                 return Ok(JournalFile {
                     sequence,
-                    salt,
+                    salt: header.salt,
                     path,
                     file,
                     capacity,
+                    made_with: (header.kib > 0).then(|| u64::from(header.kib) << 10),
                 });
             }
             _ => {}

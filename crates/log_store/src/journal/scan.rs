@@ -4,7 +4,8 @@
 //! says that it had been synced: then it is damage to what was acknowledged (reference §4.3). Truncating there, as "stop
 //! at the first bad checksum" would, drops acknowledged data; so the damaged bytes are noted and the scan goes on with
 //! the next valid frame. Frames behind damage are marked ([`ScannedFrame::behind_damage`]): they need not fit what was
-//! read before. A group of which frames are missing counts as far as it is there, since it was acknowledged as a whole;
+//! read before. A file that is shorter than it was made may have lost its last frames: that is damage too. A group of which
+//! frames are missing counts as far as it is there, since it was acknowledged as a whole;
 //! behind the last frame that anybody claims to be durable only whole groups count.
 
 use std::path::Path;
@@ -317,8 +318,18 @@ impl Scanner<'_> {
         files::open(self.fs, self.dir, next).map(Some)
     }
 
-    fn finish(self) -> Result<Scan, OpenError> {
+    fn finish(mut self) -> Result<Scan, OpenError> {
         let (_, dropped_frames) = self.behind()?;
+        let last = self.last();
+        let missing = last.missing_bytes();
+        if missing > 0 {
+            // Nobody is left who could claim that frames were there.
+            let what = format!(
+                "{missing} bytes of the journal file are missing: its last frames may have been there"
+            );
+            let short = damage(last, last.capacity, 0, what);
+            self.damages.push(short);
+        }
         let end = (self.files.len() - 1, self.position);
         let unproven = self
             .starts
