@@ -34,6 +34,7 @@ pub(crate) fn build(
     journal: JournalWriter,
 ) -> Result<Engine, OpenError> {
     let now = clock.monotonic();
+    let opened_at = (clock.now_ms(), now);
     let open_segments = OpenSegments::default();
     let mut registry = Registry::default();
     let mut streams = BTreeMap::new();
@@ -99,6 +100,7 @@ pub(crate) fn build(
         spare_fault: None,
         free_bytes: 0,
         free_looked_at: None,
+        opened_at,
         arena: Vec::new(),
         second_hand: None,
         _lock: lock,

@@ -123,6 +123,7 @@ impl Engine {
             streams: &self.streams,
             epoch: self.shared.epoch,
             now_ms: self.clock.now_ms(),
+            steady_ms: self.steady_ms(),
             table_weak: !self.options.table_durability.is_fsync(),
             table_bytes: self
                 .shared

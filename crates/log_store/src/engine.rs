@@ -114,6 +114,8 @@ pub(crate) struct Engine {
     /// Free bytes at the last look, less what was written since.
     pub(crate) free_bytes: u64,
     pub(crate) free_looked_at: Option<Duration>,
+    /// Wall time in milliseconds and monotonic time when it was opened.
+    pub(crate) opened_at: (i64, Duration),
     /// For what a round copies; empty in between.
     pub(crate) arena: Vec<u8>,
     /// Helps with rounds of many segments where the log has threads.
@@ -264,8 +266,16 @@ impl Engine {
         }
     }
 
+    /// Wall time without its jumps: that of the start, and what has gone by since. A producer that is forgotten because
+    /// somebody set the clock would repeat what it has no answer for.
+    pub(crate) fn steady_ms(&self) -> i64 {
+        let (wall_ms, from) = self.opened_at;
+        let since = self.clock.monotonic().saturating_sub(from);
+        wall_ms.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
     pub(crate) fn make_checkpoint(&mut self, clean: bool) -> Result<CheckpointJob, IoFault> {
-        let oldest_ms = self.clock.now_ms().saturating_sub(
+        let oldest_ms = self.steady_ms().saturating_sub(
             i64::try_from(self.options.producer_expiry.as_millis()).unwrap_or(i64::MAX),
         );
         let mut files = Vec::new();

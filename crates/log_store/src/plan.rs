@@ -29,6 +29,8 @@ pub(crate) struct PlanContext<'a> {
     pub(crate) streams: &'a BTreeMap<StreamId, StreamWriter>,
     pub(crate) epoch: i32,
     pub(crate) now_ms: i64,
+    /// See [`crate::engine::Engine::steady_ms`].
+    pub(crate) steady_ms: i64,
     pub(crate) table_weak: bool,
     pub(crate) table_bytes: u64,
     /// Why appends are refused, if the volume is full.
@@ -234,7 +236,7 @@ impl Plan {
                         continue;
                     }
                 }
-                let next = Producer::after(known, header, end, context.now_ms);
+                let next = Producer::after(known, header, end, context.steady_ms);
                 overlay.producers.insert(key, next);
             }
             end += i64::from(header.last_offset_delta) + 1;

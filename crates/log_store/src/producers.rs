@@ -29,7 +29,7 @@ pub(crate) struct Producer {
     epoch: i16,
     /// Oldest first, at most [`REMEMBERED`].
     marks: Vec<Mark>,
-    /// Wall time of the last append, for expiry.
+    /// Time of the last append ([`crate::engine::Engine::steady_ms`]), for expiry.
     last_ms: i64,
 }
 

@@ -284,3 +284,56 @@ fn a_clock_that_jumps_moves_nothing_but_what_time_decides() {
     ));
     assert!(freed > 0, "nothing ever grew old");
 }
+
+/// A checkpoint forgets idempotent producers that were silent for a day; somebody who sets the clock makes no day.
+#[test]
+fn a_jump_makes_nobody_forget_a_producer() {
+    let mut world = World::new(1);
+    let stream = world.streams[0].id;
+    let sent = |sequence: i32| {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.set_producer(7, 0, sequence);
+        builder
+            .push(NOW_MS, None, Some(b"v"), std::iter::empty())
+            .unwrap();
+        Op::Append {
+            stream,
+            batches: builder.finish().unwrap(),
+            stamp: AppendStamp::CreateTime,
+        }
+    };
+    let commit = |world: &mut World, op: Op| {
+        let (ops, bytes) = prepare(vec![op], false).unwrap();
+        let (reply, mut answer) = oneshot::channel();
+        world.engine.round(vec![CommitRequest {
+            ops,
+            bytes,
+            reply: Reply::All(reply),
+            permit: None,
+        }]);
+        answer.try_recv().unwrap().unwrap()[0]
+    };
+    let checkpoint = |world: &mut World| {
+        world.engine.start_checkpoint();
+        world.work();
+    };
+    for sequence in 0..3 {
+        commit(&mut world, sent(sequence));
+    }
+    for to in [NOW_MS + 3 * DAY_MS, DAY_MS, 2_147_483_647_000, NOW_MS] {
+        world.clock.set_wall(to);
+        checkpoint(&mut world);
+        let again = commit(&mut world, sent(2));
+        assert!(
+            matches!(again, OpOutcome::Duplicate { .. }),
+            "at {to}: {again:?}"
+        );
+    }
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    checkpoint(&mut world);
+    let later = commit(&mut world, sent(9));
+    assert!(
+        matches!(later, OpOutcome::Appended { .. }),
+        "after a day of silence any sequence may come: {later:?}"
+    );
+}
