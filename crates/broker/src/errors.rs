@@ -62,6 +62,7 @@ impl KafkaCode for BatchError {
             BatchError::Short { .. }
             | BatchError::BadLength { .. }
             | BatchError::BadCrc { .. }
+            | BatchError::BadBaseOffset { .. }
             | BatchError::Decompress { .. }
             | BatchError::BadRecord { .. } => ResponseError::CorruptMessage,
             BatchError::TrailingBytes { .. }

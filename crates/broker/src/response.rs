@@ -6,7 +6,8 @@
 //!
 //! Record data of a Fetch is read from its segment in steps of [`STEP`] bytes as the socket takes it, so a slow reader
 //! holds one step in memory and not its whole answer, and the step stays in the processor's cache between the read and
-//! the write. A read that fails in the middle of a frame can only close the connection; the client asks again.
+//! the write. A read that fails in the middle of a frame can only close the connection; the client asks again, and then
+//! the log knows that the segment is not what it was.
 
 use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
@@ -115,12 +116,10 @@ async fn write_records<W: AsyncWrite + Unpin>(
     while done < range.length {
         let size = STEP.min(range.length - done);
         step.resize(size, 0);
-        let position = range.position.0 + done as u64;
         let took = if is_cached {
-            timed_read(range, step, position)?
+            timed_read(range, step, done)?
         } else {
-            let (filled, took) =
-                read_blocking(range.clone(), std::mem::take(step), position).await?;
+            let (filled, took) = read_blocking(range.clone(), std::mem::take(step), done).await?;
             *step = filled;
             took
         };
@@ -135,35 +134,20 @@ async fn write_records<W: AsyncWrite + Unpin>(
 async fn read_blocking(
     range: FileRange,
     mut step: Vec<u8>,
-    position: u64,
+    skip: usize,
 ) -> io::Result<(Vec<u8>, Duration)> {
     tokio::task::spawn_blocking(move || {
-        let took = timed_read(&range, &mut step, position)?;
+        let took = timed_read(&range, &mut step, skip)?;
         Ok((step, took))
     })
     .await
     .map_err(io::Error::other)?
 }
 
-fn timed_read(range: &FileRange, step: &mut [u8], position: u64) -> io::Result<Duration> {
+fn timed_read(range: &FileRange, step: &mut [u8], skip: usize) -> io::Result<Duration> {
     let started = Instant::now();
-    read_exact(range, step, position)?;
+    range.read_exact(step, skip)?;
     Ok(started.elapsed())
-}
-
-fn read_exact(range: &FileRange, mut buffer: &mut [u8], mut position: u64) -> io::Result<()> {
-    while !buffer.is_empty() {
-        match range.file.read_at(buffer, position) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                buffer = &mut buffer[read..];
-                position += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Writes all of `pieces`, then `tail`, with as few system calls as it takes.
@@ -297,11 +281,7 @@ mod tests {
         let fs: Arc<dyn Fs> = Arc::new(RealFs);
         let file = fs.open(&path, OpenMode::Read).unwrap();
         for is_recent in [true, false] {
-            let range = FileRange {
-                file: Arc::clone(&file),
-                position: Position(3),
-                length: STEP + 4000,
-            };
+            let range = FileRange::new(Arc::clone(&file), Position(3), STEP + 4000);
             let pieces = vec![
                 Piece::Bytes(Bytes::from_static(b"ab")),
                 Piece::Records { range, is_recent },

@@ -142,6 +142,9 @@ fn build_stream(
             segment.publish(known.end, known.length, known.max_timestamp);
             Arc::new(segment)
         };
+        if known.suspect {
+            segment.suspect();
+        }
         if known.durable == known.length {
             segment.note_synced(known.length, known.end);
         } else if known.durable > 0 {

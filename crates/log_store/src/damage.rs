@@ -149,6 +149,12 @@ fn copy_path(path: &Path, position: u64) -> PathBuf {
     path.with_extension(format!("damaged-{position}"))
 }
 
+/// The file that a copy of damaged bytes is from, by the names of both.
+pub(crate) fn copied_from(name: &str) -> Option<String> {
+    let (stem, _) = name.rsplit_once(".damaged-")?;
+    Some(format!("{stem}.log"))
+}
+
 /// Whether these bytes were kept before.
 pub(crate) fn is_kept(fs: &dyn Fs, path: &Path, position: u64) -> bool {
     fs.open(&copy_path(path, position), OpenMode::Read).is_ok()

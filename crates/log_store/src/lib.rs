@@ -14,6 +14,7 @@
 
 mod acks;
 mod assemble;
+mod checked;
 mod checkpoint;
 mod chunks;
 mod clock;
@@ -25,6 +26,8 @@ mod counts;
 #[cfg(test)]
 mod crash;
 mod damage;
+#[cfg(test)]
+mod damaged_reads;
 mod engine;
 mod error;
 mod frames;

@@ -1,7 +1,8 @@
 //! Reading: plans of file ranges that hold whole record batches. Lookups by time: [`crate::lookup`].
 //!
 //! A plan names bytes in files, so that the broker can send them without looking at records. Nothing beyond the high
-//! watermark is ever planned. A plan keeps its files open: a segment that is deleted meanwhile still reads.
+//! watermark is ever planned. A plan keeps its files open: a segment that is deleted meanwhile still reads. Where damage
+//! is known, each batch is looked at first: [`crate::checked`].
 //!
 //! Compaction leaves gaps between batches and between segments: a read goes on at the next record there is.
 
@@ -10,16 +11,14 @@ use std::io;
 use std::sync::{Arc, PoisonError, Weak};
 
 use bytes::Bytes;
-use flafka_kafka_wire::records::{BatchError, BatchHeader};
+use flafka_kafka_wire::records::BatchError;
 
-use crate::damage::{Damage, jump_is_sound, resync, whole_batch};
 use crate::error::{IoFault, ReadError};
 use crate::fs::{File, Fs};
 use crate::op::{Offset, Position};
 use crate::segment::{HeaderWalk, Segment};
 use crate::stream::StreamState;
 use crate::sync::Mutex;
-use crate::window::Window;
 
 /// Most segments one plan spans.
 const MAX_SLICES: usize = 16;
@@ -38,6 +37,41 @@ pub struct FileRange {
     pub position: Position,
     /// How many.
     pub length: usize,
+    /// Whose bytes these are.
+    pub(crate) segment: Option<Arc<Segment>>,
+}
+
+impl FileRange {
+    /// Bytes of a file that is no segment.
+    pub fn new(file: Arc<dyn File>, position: Position, length: usize) -> Self {
+        FileRange {
+            file,
+            position,
+            length,
+            segment: None,
+        }
+    }
+
+    /// Fills `buffer` from the range's byte `skip` on. Blocking; usually from the page cache.
+    ///
+    /// # Errors
+    /// What the file system says; `UnexpectedEof` if the file is shorter than it was. It is logged with the file's path
+    /// once, and later plans end before what cannot be read and say that it is damaged.
+    pub fn read_exact(&self, buffer: &mut [u8], skip: usize) -> io::Result<()> {
+        let read = self
+            .file
+            .read_exact_at(buffer, self.position.0 + skip as u64);
+        read.map_err(|error| {
+            let Some(segment) = &self.segment else {
+                return error;
+            };
+            let path = segment.path.display();
+            if segment.suspect() {
+                tracing::error!(%path, %error, "published data cannot be read");
+            }
+            io::Error::new(error.kind(), format!("read segment {path}: {error}"))
+        })
+    }
 }
 
 /// What a read will return: whole batches, from the one that holds the asked offset on.
@@ -62,13 +96,13 @@ impl ReadPlan {
     /// Reads everything. Blocking; usually from the page cache.
     ///
     /// # Errors
-    /// What the file system says; `UnexpectedEof` if a file is shorter than it was.
+    /// As [`FileRange::read_exact`].
     pub fn read_to_bytes(&self) -> io::Result<Bytes> {
         let mut out = vec![0; self.length()];
         let mut done = 0;
         for slice in &self.slices {
             let target = &mut out[done..done + slice.length];
-            slice.file.read_exact_at(target, slice.position.0)?;
+            slice.read_exact(target, 0)?;
             done += slice.length;
         }
         Ok(Bytes::from(out))
@@ -93,42 +127,13 @@ impl OpenSegments {
 }
 
 /// What a segment has for a plan.
-enum Found {
+pub(crate) enum Found {
     /// Bytes, and whether they reach the segment's end.
     Range(FileRange, bool),
     /// A batch that is larger than the room.
     NoRoom,
     /// No batch at or behind the offset.
     Nothing,
-}
-
-fn gap(segment: &Segment, position: u64, first: Offset, what: &str) -> Damage {
-    Damage {
-        path: segment.path.clone(),
-        position: Position(position),
-        bytes: 0,
-        first,
-        next: first,
-        what: what.to_string(),
-        kept: None,
-    }
-}
-
-/// The hole that ends with a good batch, if that does not hold `offset`.
-fn hole_before(
-    hole: Option<Damage>,
-    segment: &Segment,
-    position: u64,
-    offset: Offset,
-    header: &BatchHeader,
-) -> Option<Damage> {
-    if header.base_offset <= offset.0 {
-        return None;
-    }
-    let missing = || gap(segment, position, offset, "offsets are missing");
-    let mut hole = hole.unwrap_or_else(missing);
-    hole.next = Offset(header.base_offset);
-    Some(hole)
 }
 
 /// Repeats a read that met a file which was removed after the look at the stream.
@@ -235,54 +240,34 @@ impl StreamReader<'_> {
         need_one: bool,
     ) -> Result<Found, ReadError> {
         let file = self.file_of(segment)?;
+        if segment.is_suspect() {
+            return self.checked_range(segment, file, length, offset, room, need_one);
+        }
         let mut walk = HeaderWalk::new(&*file, segment.position_of(offset.0), length);
-        let mut least = segment.base_offset;
-        // The header that led to the next one, and `least` before it.
-        let mut last: Option<(u64, i64)> = None;
         let fault = |error| IoFault::of("read segment", &segment.path)(error);
-        let mut step = walk.step().map_err(fault)?;
         let (start, first_length) = loop {
-            match step {
+            match walk.step().map_err(fault)? {
                 None => return Ok(Found::Nothing),
-                Some(Ok((position, header))) if header.last_offset() >= offset.0 => {
+                Some(Ok((_, header))) if header.last_offset() < offset.0 => {}
+                Some(Ok((position, header))) => {
                     let found = (position, header.total_len() as u64);
                     if header.base_offset <= offset.0 {
                         break found;
                     }
                     // A gap, or a base offset that is damaged: it lies outside the checksum, and what follows tells.
-                    step = walk.step().map_err(fault)?;
-                    let follows = match &step {
+                    let follows = match walk.step().map_err(fault)? {
                         Some(Ok((_, behind))) => behind.base_offset > header.last_offset(),
                         _ => true,
                     };
                     if follows && header.last_offset() < segment.end_offset() {
                         break found;
                     }
-                    continue;
+                    return self.checked_range(segment, file, length, offset, room, need_one);
                 }
-                Some(Ok((position, header))) => {
-                    last = Some((position, least));
-                    least = header.last_offset() + 1;
-                }
-                Some(Err(source)) => {
-                    let bad = walk.position();
-                    if let Some((before, least_before)) = last.take() {
-                        let mut window = Window::new(&*file, length);
-                        let good = whole_batch(&mut window, before, length).map_err(fault)?;
-                        if good.is_none() {
-                            // A damaged length may have led past good batches.
-                            walk.back_to(before);
-                            least = least_before;
-                        }
-                    }
-                    // Whoever asks for offsets behind the damage need not care.
-                    let good = walk.resync(least, segment.end_offset()).map_err(fault)?;
-                    if good.is_none_or(|base| base > offset.0) {
-                        return Err(self.corrupt(segment, bad, source));
-                    }
+                Some(Err(_)) => {
+                    return self.checked_range(segment, file, length, offset, room, need_one);
                 }
             }
-            step = walk.step().map_err(fault)?;
         };
         let limit = start.saturating_add(room);
         let end = if length <= limit {
@@ -301,83 +286,9 @@ impl StreamReader<'_> {
             file,
             position: Position(start),
             length: usize::try_from(end - start).unwrap_or(usize::MAX),
+            segment: Some(Arc::clone(segment)),
         };
         Ok(Found::Range(range, end == length))
-    }
-
-    /// What is wrong at `offset`: `None` if it can be read, or if nothing is there yet. Reads and checks the batches
-    /// from the index entry before it on.
-    pub(crate) fn damage_at(&self, offset: Offset) -> Result<Option<Damage>, ReadError> {
-        let hole = self.hole_at(offset)?;
-        // Compaction leaves gaps.
-        let may_have_gaps = {
-            let view = self.stream.view();
-            let mut segments = view.segments.iter();
-            view.settings.compaction.is_some() || segments.any(|one| one.generation > 0)
-        };
-        Ok(hole.filter(|hole| hole.bytes > 0 || !may_have_gaps))
-    }
-
-    /// The same, gaps included.
-    fn hole_at(&self, offset: Offset) -> Result<Option<Damage>, ReadError> {
-        let segments: Vec<(Arc<Segment>, u64)> = {
-            let view = self.stream.view();
-            if view.deleted {
-                return Err(ReadError::UnknownStream(self.stream.id));
-            }
-            if offset < view.log_start || offset >= view.high_watermark {
-                return Ok(None);
-            }
-            let first = view.segment_of(offset).unwrap_or(0);
-            view.segments[first..]
-                .iter()
-                .map(|segment| (Arc::clone(segment), segment.length()))
-                .collect()
-        };
-        let mut hole: Option<Damage> = None;
-        for (segment, length) in segments {
-            let fault = |error| IoFault::of("read segment", &segment.path)(error);
-            let file = self.file_of(&segment)?;
-            let mut position = segment.position_of(offset.0);
-            let mut least = segment.base_offset;
-            let mut window = Window::new(&*file, length);
-            while position < length {
-                let good = whole_batch(&mut window, position, length).map_err(fault)?;
-                let sound = match &good {
-                    Some(header) if header.base_offset > least => {
-                        let end = segment.end_offset();
-                        jump_is_sound(&mut window, position, header, length, end).map_err(fault)?
-                    }
-                    Some(header) => header.base_offset == least,
-                    None => false,
-                };
-                if let Some(header) = good.filter(|_| sound) {
-                    if header.last_offset() >= offset.0 {
-                        return Ok(hole_before(hole, &segment, position, offset, &header));
-                    }
-                    least = header.last_offset() + 1;
-                    position += header.total_len() as u64;
-                    continue;
-                }
-                let next = resync(&*file, position + 1, length, least, segment.end_offset());
-                let next = next.map_err(fault)?.map_or(length, |(next, _)| next);
-                let what = "the record batch does not match its checksum or length";
-                let hole = hole.get_or_insert_with(|| gap(&segment, position, offset, what));
-                // Only the first run of bad bytes is named; the next read finds the next one.
-                if hole.bytes == 0 && hole.path == segment.path {
-                    hole.position = Position(position);
-                    hole.bytes = next - position;
-                }
-                position = next;
-            }
-            let end = Offset(segment.end_offset());
-            if end > offset {
-                let what = "offsets are missing";
-                let hole = hole.get_or_insert_with(|| gap(&segment, length, offset, what));
-                hole.next = end;
-            }
-        }
-        Ok(hole)
     }
 
     pub(crate) fn file_of(&self, segment: &Arc<Segment>) -> Result<Arc<dyn File>, ReadError> {

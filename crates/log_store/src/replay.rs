@@ -39,6 +39,8 @@ pub(crate) struct ReplaySegment {
     pub(crate) open_end: bool,
     /// It was the newest one at the checkpoint: a recycled file may hold more behind its end.
     pub(crate) was_last: bool,
+    /// Damage to it is known, from this start or from before: a copy of the bytes lies beside it.
+    pub(crate) suspect: bool,
 }
 
 impl ReplaySegment {
@@ -56,6 +58,7 @@ impl ReplaySegment {
             refs: Vec::new(),
             open_end: false,
             was_last: false,
+            suspect: false,
         }
     }
 }
@@ -126,6 +129,7 @@ impl From<StreamSnapshot> for ReplayStream {
             refs: Vec::new(),
             open_end: false,
             was_last: false,
+            suspect: false,
         };
         let mut segments: Vec<_> = stream.segments.iter().map(durable).collect();
         if let Some(last) = segments.last_mut() {
@@ -226,6 +230,7 @@ impl Replay {
                 refs: Vec::new(),
                 open_end: false,
                 was_last: false,
+                suspect: false,
             })?,
             Record::Append {
                 segment,

@@ -1,10 +1,12 @@
 //! How a start goes on when what it reads of a stream is damaged: nothing is thrown away, offsets and positions stay what
 //! they are, and what is lost is named ([`crate::RecoveryReport::damages`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::Path;
 
-use crate::damage::Damage;
+use crate::damage::{self, Damage};
 use crate::error::{IoFault, OpenError};
 use crate::fs::{File, OpenMode, create_durably, write_zeroes};
 use crate::op::{Offset, Position};
@@ -95,6 +97,19 @@ impl TailCheck<'_> {
     pub(crate) fn damaged(&mut self, mut damage: Damage) {
         damage.keep_and_tell(self.fs);
         self.report.damages.push(damage);
+    }
+
+    /// Marks the segments that damage is known in: what stays in them in place of good batches must not be handed out.
+    pub(crate) fn mark_suspects(&self, stream: &mut ReplayStream, names: &BTreeSet<String>) {
+        let found = self.report.damages.iter().map(|damage| &*damage.path);
+        let here = found.filter(|path| path.parent() == Some(self.dir));
+        let files = here.filter_map(Path::file_name).map(OsStr::to_string_lossy);
+        let copies = names.iter().filter_map(|name| damage::copied_from(name));
+        let damaged: BTreeSet<_> = files.chain(copies.map(Cow::Owned)).collect();
+        for segment in &mut stream.segments {
+            let name = segment::file_name(segment.base, segment.generation);
+            segment.suspect |= damaged.contains(&*name);
+        }
     }
 
     /// Keeps copies of damaged bytes and tells of them. Batches that are good but not those that were acknowledged are

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use flafka_kafka_wire::records::{BatchError, BatchHeader, HEADER_LEN};
@@ -73,6 +73,7 @@ pub(crate) struct Segment {
     max_timestamp: AtomicI64,
     /// Bytes of the file where they may be more than `length`: it is a recycled one. 0 for a file that grows.
     laid_out: AtomicU64,
+    suspect: AtomicBool,
     /// Bytes that a successful sync is known to have covered, and the offset behind them.
     synced: Mutex<(u64, i64)>,
     handles: RwLock<Handles>,
@@ -100,6 +101,7 @@ impl Segment {
             length: AtomicU64::new(0),
             max_timestamp: AtomicI64::new(i64::MIN),
             laid_out: AtomicU64::new(0),
+            suspect: AtomicBool::new(false),
             synced: Mutex::new((0, base_offset)),
             handles: RwLock::default(),
         }
@@ -128,6 +130,17 @@ impl Segment {
     /// Bytes of the file if it may be longer than the segment, else 0.
     pub(crate) fn laid_out(&self) -> u64 {
         self.laid_out.load(Ordering::Acquire)
+    }
+
+    /// Notes that some of what was published is damaged or gone: from now on reads check each batch before they hand it
+    /// out. Says whether that is news.
+    pub(crate) fn suspect(&self) -> bool {
+        !self.suspect.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether reads have to check each batch.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
     }
 
     /// The same segment, if nobody else has it or its file any more: then the file may become another one.
@@ -205,6 +218,12 @@ impl Segment {
         let file = fs
             .open(&self.path, OpenMode::Read)
             .map_err(IoFault::of("open segment", &self.path))?;
+        let there = file
+            .length()
+            .map_err(IoFault::of("measure segment", &self.path))?;
+        if there < self.length() {
+            self.suspect();
+        }
         let index = self
             .load_index(fs, &*file, self.length(), self.length())
             .map_err(IoFault::of("index segment", &self.path))?;
@@ -321,11 +340,6 @@ impl<'a> HeaderWalk<'a> {
     /// Where the next batch starts.
     pub(crate) fn position(&self) -> u64 {
         self.position
-    }
-
-    /// Goes on at an earlier batch.
-    pub(crate) fn back_to(&mut self, position: u64) {
-        self.position = position;
     }
 
     /// After a bad batch: goes on to the next good one with offsets in `least..most`. Returns its base offset.

@@ -52,6 +52,7 @@ impl TailCheck<'_> {
         }
         self.learn_from_freed(stream)?;
         let cut = self.check_segments(stream, &names)?;
+        self.mark_suspects(stream, &names);
         self.remove_strays(stream, &names)?;
         Ok(cut)
     }

@@ -19,7 +19,7 @@ pub(crate) fn batch(count: usize, size: usize, timestamp: i64) -> Bytes {
     builder.finish().unwrap()
 }
 
-fn append(stream: StreamId, batches: Bytes) -> Op {
+pub(crate) fn append(stream: StreamId, batches: Bytes) -> Op {
     Op::Append {
         stream,
         batches,
@@ -27,14 +27,14 @@ fn append(stream: StreamId, batches: Bytes) -> Op {
     }
 }
 
-fn open(dir: &tempfile::TempDir) -> (Log, RecoveryReport) {
+pub(crate) fn open(dir: &tempfile::TempDir) -> (Log, RecoveryReport) {
     let mut options = LogOptions::new(dir.path());
     options.journal_file_bytes = 1 << 20;
     options.min_free_bytes = 0;
     Log::open(options, Arc::new(RealFs), Arc::new(SystemClock::new())).unwrap()
 }
 
-fn close(log: Log) {
+pub(crate) fn close(log: Log) {
     crate::queue::block_on(log.close()).unwrap();
 }
 

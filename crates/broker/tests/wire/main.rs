@@ -8,6 +8,7 @@
 mod admin;
 mod compaction;
 mod consume;
+mod damage;
 mod every_api;
 mod groups;
 mod hostile;

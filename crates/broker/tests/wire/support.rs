@@ -1,6 +1,7 @@
 //! A broker on a free port in a temporary directory, and a client that speaks frames.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -48,8 +49,14 @@ impl Server {
 
     /// Stops and starts again on the same data.
     pub(crate) async fn restart(self) -> Server {
+        self.restart_after(|_| {}).await
+    }
+
+    /// The same; in between something happens to the data directory.
+    pub(crate) async fn restart_after(self, change: impl FnOnce(&Path)) -> Server {
         let Server { broker, dir, extra } = self;
         broker.shutdown(PATIENCE).await.unwrap();
+        change(dir.path());
         Server::in_dir(dir, extra).await
     }
 

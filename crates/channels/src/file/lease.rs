@@ -1,5 +1,6 @@
 //! What a take has in its hands: a run that is being read, and the lease that ends it.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -47,8 +48,14 @@ impl<'s> Claim<'s> {
         let (first, last) = (run.first, run.last);
         let reading = tokio::task::spawn_blocking(
             move || -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
-                let plan = log.read(stream, Offset(first), READ_BYTES, true)?;
-                let bytes = plan.read_to_bytes()?;
+                let read = || log.read(stream, Offset(first), READ_BYTES, true);
+                let bytes = match read()?.read_to_bytes() {
+                    // The file has become shorter; the next plan ends before that.
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                        read()?.read_to_bytes()?
+                    }
+                    bytes => bytes?,
+                };
                 match decode(bytes.clone(), first, last, &keys) {
                     Ok(decoded) if decoded.events.len() as i64 == decoded.next - first => {
                         Ok(decoded)

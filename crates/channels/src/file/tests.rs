@@ -315,6 +315,45 @@ async fn damaged_events_do_not_hold_up_the_rest() {
     third.stop().await.expect("stop");
 }
 
+/// A segment that became shorter costs the events that are gone: those in what is left of it and those behind it are
+/// delivered, and the damage is named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_became_shorter_does_not_hold_up_the_rest() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    // Three batches fill a segment.
+    let options = [("flafka.cacheBytes", "0"), ("maxFileSize", "2097152")];
+    let first = channel(root.path(), &options);
+    first.start().await.expect("start");
+    for number in 0..12u8 {
+        let body = vec![b'a' + number; 600_000];
+        let event = Batch::from_events([Event::new(body)]);
+        first.put(event).await.expect("put");
+    }
+    first.stop().await.expect("stop");
+    let segment = find(root.path(), "/00000000000000000000.log");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&segment)
+        .expect("segment")
+        .set_len(1_000_000)
+        .expect("cut");
+
+    let second = channel(root.path(), &options);
+    second.start().await.expect("start");
+    let mut found = Vec::new();
+    while second.counters().get(Metric::ChannelSize) > 0 {
+        let lease = second.take(TakeLimit::events(7)).await.expect("take");
+        found.extend(lease.batch().iter().map(|event| event.body[0] - b'a'));
+        lease.commit().await.expect("commit");
+    }
+    assert_eq!(found, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    let warnings = second.warnings().join("\n");
+    let path = segment.display().to_string();
+    assert!(warnings.contains(&path), "{warnings}");
+    assert!(warnings.contains("ends at byte 1000000"), "{warnings}");
+    second.stop().await.expect("stop");
+}
+
 /// The only file below `dir` whose name ends so.
 fn find(dir: &Path, end: &str) -> std::path::PathBuf {
     let mut waiting = vec![dir.to_path_buf()];

@@ -54,6 +54,14 @@ pub enum BatchError {
         /// The last offset delta of the header.
         last_offset_delta: i32,
     },
+    /// The base offset, which no checksum covers, is not one between those of the batches around it.
+    #[error(
+        "record batch has base offset {base_offset}, which does not fit between its neighbours'"
+    )]
+    BadBaseOffset {
+        /// The base offset of the header.
+        base_offset: i64,
+    },
     /// The attributes name a codec that does not exist.
     #[error("unknown compression codec {codec}, known are 0 to 4")]
     UnknownCodec {

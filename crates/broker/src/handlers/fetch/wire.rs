@@ -185,11 +185,7 @@ mod tests {
         let path = dir.path().join("segment");
         std::fs::write(&path, [7; 500]).unwrap();
         let file = RealFs.open(&path, OpenMode::Read).unwrap();
-        let range = |length| FileRange {
-            file: Arc::clone(&file),
-            position: Position(1),
-            length,
-        };
+        let range = |length| FileRange::new(Arc::clone(&file), Position(1), length);
         for version in 4..=12 {
             let topics = vec![TopicAnswer {
                 name: TopicName(StrBytes::from_static_str("t")),
