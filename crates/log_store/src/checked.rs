@@ -52,8 +52,8 @@ impl<'a> Checked<'a> {
         let good = whole_batch(&mut self.window, position, self.length)?;
         let sound = match &good {
             Some(header) if header.base_offset > least => {
-                let end = self.segment.end_offset();
-                jump_is_sound(&mut self.window, position, header, self.length, end)?
+                let bounds = (least, self.segment.end_offset());
+                jump_is_sound(&mut self.window, position, header, self.length, bounds)?
             }
             Some(header) => header.base_offset == least,
             None => false,

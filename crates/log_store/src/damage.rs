@@ -128,20 +128,33 @@ pub(crate) fn whole_batch(
     Ok(good.then_some(header))
 }
 
-/// The base offset lies outside a batch's checksum. Where it is not the one that comes next (compaction leaves holes, so
-/// does damage), the batch behind it must agree.
+/// Most batches behind a jump that are asked about it.
+const WITNESSES: usize = 8;
+
+/// The base offset lies outside a batch's checksum. Where it is not `least`, the one that comes next (compaction leaves
+/// holes, so does damage), the batch behind it must agree. One behind it that lies below `least` has no say: it is wrong
+/// itself, or what a recycled file held before.
 pub(crate) fn jump_is_sound(
     window: &mut Window<'_>,
     position: u64,
     header: &BatchHeader,
     end: u64,
-    end_offset: i64,
+    (least, most): (i64, i64),
 ) -> io::Result<bool> {
-    if header.last_offset() >= end_offset {
+    if !(header.base_offset..most).contains(&header.last_offset()) {
         return Ok(false);
     }
-    let behind = whole_batch(window, position + header.total_len() as u64, end)?;
-    Ok(behind.is_none_or(|behind| behind.base_offset > header.last_offset()))
+    let mut at = position + header.total_len() as u64;
+    for _ in 0..WITNESSES {
+        match whole_batch(window, at, end)? {
+            Some(behind) if behind.base_offset >= least => {
+                return Ok(behind.base_offset > header.last_offset());
+            }
+            Some(behind) => at += behind.total_len() as u64,
+            None => break,
+        }
+    }
+    Ok(true)
 }
 
 /// Name of the copy of damaged bytes.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flafka_kafka_wire::records::{BatchBuilder, Compression};
+use flafka_kafka_wire::records::{self, BatchBuilder, Compression};
 
 use super::*;
 use crate::{AppendStamp, Log, LogOptions, Op, RealFs, StreamSettings, SystemClock, repair};
@@ -330,4 +330,82 @@ fn any_flipped_bit_of_a_segment_is_found() {
     }
     fs::write(&path, good).expect("write");
     assert_eq!(errors(root.path()), []);
+}
+
+/// Position, first offset and the one behind the last of each batch of a segment.
+fn batches_of(path: &Path) -> Vec<(usize, i64, i64)> {
+    let mut found = Vec::new();
+    walk_segment(path, None, &mut |step| {
+        if let SegmentStep::Batch {
+            position, header, ..
+        } = step
+        {
+            let place = position.0 as usize;
+            found.push((place, header.base_offset, header.last_offset() + 1));
+        }
+        true
+    })
+    .expect("readable");
+    found
+}
+
+/// The base offset lies outside a batch's checksum: any wrong bit of it costs that batch, and no other.
+#[test]
+fn a_wrong_base_offset_costs_its_own_batch_alone() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    filled(root.path()).close_blocking().expect("close");
+    let all = waiting_after(root.path());
+    let found = Inspection::of(root.path()).expect("readable");
+    let paths = found.streams[0]
+        .segments
+        .iter()
+        .map(|segment| &segment.path);
+    let mut tried = 0;
+    for path in paths {
+        for (position, first, behind) in batches_of(path) {
+            for bit in [0, 3, 24, 63] {
+                let context = format!("batch of offset {first}, bit {bit}");
+                let dir = tempfile::tempdir().expect("temporary folder");
+                copy(root.path(), dir.path());
+                let below = path.strip_prefix(root.path()).expect("below it");
+                let mut bytes = fs::read(path).expect("read");
+                bytes[position + 7 - bit / 8] ^= 1 << (bit % 8);
+                fs::write(dir.path().join(below), bytes).expect("write");
+                assert!(!errors(dir.path()).is_empty(), "{context}");
+                let done = repair(dir.path(), true).expect("repair");
+                let lost = |offset: &i64| (first..behind).contains(offset);
+                let told = done.lost.iter().flat_map(|lost| lost.first.0..=lost.last.0);
+                let waited: Vec<i64> = all.iter().copied().filter(lost).collect();
+                assert_eq!(told.collect::<Vec<_>>(), waited, "{context}: {done:?}");
+                assert_eq!(errors(dir.path()), [], "{context}");
+                assert_eq!(repair(dir.path(), false).expect("plan").actions, []);
+                let left: Vec<i64> = all.iter().copied().filter(|at| !lost(at)).collect();
+                assert_eq!(delivered(dir.path()), left, "{context}");
+                assert_eq!(errors(dir.path()), [], "{context}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 140, "{tried}");
+}
+
+/// The offsets that wait, after a look that each can be read and has the value that was written at it.
+fn delivered(dir: &Path) -> Vec<i64> {
+    let log = open(dir);
+    let stream = log.stream("channel").expect("there");
+    let found = waiting(&log);
+    for offset in &found {
+        let plan = log.read(stream, Offset(*offset), 1, true).expect("sound");
+        let bytes = plan.read_to_bytes().expect("readable");
+        let header = records::verify(&bytes).expect("sound");
+        let mut scratch = Vec::new();
+        let mut batch = records::records(&header, &bytes, &mut scratch, 1 << 20).expect("sound");
+        let record = batch
+            .find_map(|record| record.ok().filter(|record| record.offset == *offset))
+            .unwrap_or_else(|| panic!("offset {offset} is not at {}", header.base_offset));
+        let value = record.value.expect("a value");
+        assert!(value.starts_with(format!("{offset}-").as_bytes()));
+    }
+    log.close_blocking().expect("close");
+    found
 }

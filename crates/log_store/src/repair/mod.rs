@@ -9,12 +9,14 @@
 //! Invariant: until the new checkpoint is durable the old one and its journal are in place, so a repair that was
 //! interrupted can be run again.
 
+mod kept;
 mod overlay;
 mod replace;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use self::kept::{Bounds, Kept};
 use self::overlay::Overlay;
 use self::replace::{drop_indexes, journal_size, set_aside, write_anew};
 use crate::checkpoint::{self, SegmentSnapshot, Snapshot, StreamSnapshot};
@@ -27,6 +29,7 @@ use crate::node::Node;
 use crate::op::{Offset, Position, StreamId};
 use crate::producers::Producers;
 use crate::replay::{ReplaySegment, ReplayStream};
+use crate::window::Window;
 use crate::{segment, stream};
 
 /// How the folders begin in which repairs keep what they replace; a number follows.
@@ -251,32 +254,27 @@ impl Plan<'_> {
             true => known,
             false => info.length.min(known),
         };
-        let most = if last && grows { i64::MAX } else { info.end };
+        let bounds = Bounds::of(info, cut && grows && last);
         let mut kept = Kept::new(info.base);
         let mut bad = Vec::new();
+        let mut ahead = Window::new(&overlay, end);
+        let mut fault = None;
         walk(&overlay, info.base, end, &mut |step| {
             let before = bad.len();
             match step {
                 SegmentStep::Batch {
                     position, header, ..
-                } if header.base_offset >= kept.end && header.last_offset() < most => {
-                    kept.add(
+                } => match kept.takes(position.0, &header, &bounds, &mut ahead, end) {
+                    Ok(true) => kept.add(position.0, &header),
+                    Ok(false) => bad.push((
                         position.0,
-                        header.total_len() as u64,
-                        header.base_offset,
-                        header.last_offset() + 1,
-                    );
-                    kept.max_timestamp = kept.max_timestamp.max(header.max_timestamp);
-                }
-                SegmentStep::Batch {
-                    position, header, ..
-                } => bad.push((
-                    position.0,
-                    format!(
-                        "a batch of offset {} does not belong here",
-                        header.base_offset
-                    ),
-                )),
+                        format!(
+                            "a batch of offset {} does not belong here",
+                            header.base_offset
+                        ),
+                    )),
+                    Err(error) => fault = Some(error),
+                },
                 SegmentStep::Bad {
                     position,
                     bytes,
@@ -288,8 +286,9 @@ impl Plan<'_> {
                 SegmentStep::Unwritten { .. } => {}
             }
             kept.bad |= bad.len() > before;
-            true
+            fault.is_none()
         })
+        .and_then(|()| fault.map_or(Ok(()), Err))
         .map_err(IoFault::of("read segment", &path))?;
         if end < info.length {
             bad.push((end, format!("{} bytes are missing", info.length - end)));
@@ -410,47 +409,4 @@ impl Plan<'_> {
 fn is_there(dir: &Path, base: i64) -> bool {
     let path = dir.join(segment::file_name(base, 0));
     ReadOnly.open(&path, OpenMode::Read).is_ok()
-}
-
-/// The good batches of a segment.
-struct Kept {
-    /// Position and length of what stays, joined where it touches.
-    pieces: Vec<(u64, u64)>,
-    /// Offsets that went with bytes that are no batch: first, and the one behind the last.
-    holes: Vec<(i64, i64)>,
-    /// Bad bytes lie behind the last batch.
-    bad: bool,
-    end: i64,
-    length: u64,
-    max_timestamp: i64,
-}
-
-impl Kept {
-    fn new(base: i64) -> Kept {
-        Kept {
-            pieces: Vec::new(),
-            holes: Vec::new(),
-            bad: false,
-            end: base,
-            length: 0,
-            max_timestamp: i64::MIN,
-        }
-    }
-
-    fn add(&mut self, position: u64, length: u64, first: i64, end: i64) {
-        match self.pieces.last_mut() {
-            Some(last) if last.0 + last.1 == position => last.1 += length,
-            _ => self.pieces.push((position, length)),
-        }
-        self.close_hole(first);
-        self.length += length;
-        self.end = end;
-    }
-
-    /// What was lost lies before `next`. Without bad bytes a gap is none: compaction leaves such.
-    fn close_hole(&mut self, next: i64) {
-        if std::mem::take(&mut self.bad) && self.end < next {
-            self.holes.push((self.end, next));
-        }
-    }
 }
