@@ -117,12 +117,15 @@ impl<'a> Checked<'a> {
         })
     }
 
-    /// Says in a damage report what bad bytes up to `end` are.
-    fn what(&self, end: u64) -> io::Result<String> {
+    /// Says in a damage report what the bad bytes from `from` to `end` are.
+    fn what(&mut self, from: u64, end: u64) -> io::Result<String> {
         let there = self.file.length()?;
         Ok(if end == self.length && there < self.length {
             let promised = self.length;
             format!("the segment ends at byte {there}, {promised} bytes are promised")
+        } else if self.window.only_zeroes(from, end)? {
+            // As a start fills up what is missing.
+            "nothing but zeroes where batches should be".to_string()
         } else {
             "the record batch does not match its checksum or length".to_string()
         })
@@ -217,7 +220,7 @@ impl StreamReader<'_> {
             let Good { batch, bad } = checked.first_from(offset).map_err(fault)?;
             if let Some((from, next)) = bad {
                 segment.suspect();
-                let what = checked.what(next).map_err(fault)?;
+                let what = checked.what(from, next).map_err(fault)?;
                 let hole = hole.get_or_insert_with(|| gap(&segment, from, offset, &what));
                 if hole.bytes == 0 && hole.path == segment.path {
                     hole.position = Position(from);

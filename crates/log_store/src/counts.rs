@@ -45,14 +45,15 @@ impl Counts {
         self.mended.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The place as it was told before.
+    pub(crate) fn known(&self, damage: &Damage) -> Option<Damage> {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.iter().find(|known| is_same(known, damage)).cloned()
+    }
+
     pub(crate) fn add_damage(&self, damage: &Damage) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        // Not the first offset: that is the one that was asked for.
-        let is_same = |known: &Damage| {
-            (&known.path, known.position, known.next)
-                == (&damage.path, damage.position, damage.next)
-        };
-        if newest.iter().any(is_same) {
+        if newest.iter().any(|known| is_same(known, damage)) {
             return;
         }
         if newest.len() == KEPT_DAMAGES {
@@ -65,6 +66,11 @@ impl Counts {
         self.skipped_offsets
             .fetch_add(damage.lost_offsets(), Ordering::Relaxed);
     }
+}
+
+/// Not the first offset: that is the one that was asked for.
+fn is_same(known: &Damage, damage: &Damage) -> bool {
+    (&known.path, known.position, known.next) == (&damage.path, damage.position, damage.next)
 }
 
 /// What went wrong since the start and was dealt with, for metrics. A start counts what it found damaged too.

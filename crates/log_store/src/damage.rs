@@ -173,7 +173,8 @@ pub(crate) fn is_kept(fs: &dyn Fs, path: &Path, position: u64) -> bool {
     fs.open(&copy_path(path, position), OpenMode::Read).is_ok()
 }
 
-/// Copies `bytes` from `position` on into a file beside it.
+/// Copies `bytes` from `position` on into a file beside it, unless all of them are zeroes: those stand in for bytes that
+/// were never there.
 ///
 /// # Errors
 /// What the file system says; whoever called goes on without the copy.
@@ -185,7 +186,7 @@ pub(crate) fn keep(
 ) -> io::Result<Option<PathBuf>> {
     let source = fs.open(path, OpenMode::Read)?;
     let end = source.length()?.min(position.saturating_add(bytes));
-    if end <= position {
+    if end <= position || Window::new(&*source, end).only_zeroes(position, end)? {
         return Ok(None);
     }
     let target_path = copy_path(path, position);
@@ -222,7 +223,9 @@ impl Engine {
         let Some(mut damage) = reader.damage_at(offset)? else {
             return Ok(None);
         };
-        if damage.bytes > 0 && is_kept(&*self.fs, &damage.path, damage.position.0) {
+        if let Some(known) = self.shared.counts.known(&damage) {
+            damage.kept = known.kept;
+        } else if damage.bytes > 0 && is_kept(&*self.fs, &damage.path, damage.position.0) {
             damage.kept = Some(copy_path(&damage.path, damage.position.0));
         } else {
             damage.keep_and_tell(&*self.fs);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use flafka_kafka_wire::records::BatchHeader;
 
 use crate::codec::Crc;
-use crate::damage::{Damage, resync};
+use crate::damage::{Damage, jump_is_sound, resync, whole_batch};
 use crate::error::{IoFault, OpenError};
 use crate::fs::{File, Fs, OpenMode, remove_durably};
 use crate::mend::is_leftover;
@@ -143,21 +143,10 @@ impl TailCheck<'_> {
         let found = file
             .length()
             .map_err(IoFault::of("measure segment", path))?;
-        if found < segment.durable {
-            self.fill(&*file, path, segment.durable)?;
-            self.damaged(Damage {
-                path: path.to_path_buf(),
-                position: Position(found),
-                bytes: segment.durable - found,
-                first: Offset(segment.base),
-                next: Offset(segment.durable_end),
-                what: format!(
-                    "the segment ends here, {} bytes are promised",
-                    segment.durable
-                ),
-                kept: None,
-            });
-        }
+        let short = match found < segment.durable {
+            true => Some(short_by(&*file, segment, path, found)?),
+            false => None,
+        };
         let found = found.max(segment.durable);
         let mut whole = segment.clone();
         if segment.open_end {
@@ -171,6 +160,17 @@ impl TailCheck<'_> {
             mut damages,
         } = self.walk(stream, segment, &*file, path, found)?;
         self.report.checked_bytes += length - segment.durable;
+        if let Some(mut short) = short {
+            // What the journal names behind it is gone with it: one loss, told once.
+            let joined = |next: &Damage| next.position.0 == segment.durable;
+            if damages.first().is_some_and(joined) {
+                let next = damages.remove(0);
+                (short.next, short.bytes) = (next.next, short.bytes + next.bytes);
+            }
+            // First, so that no copy is made of what fills it.
+            self.damaged(short);
+            self.fill(&*file, path, segment.durable)?;
+        }
         if segment.open_end && end < segment.end {
             damages.push(Damage {
                 path: path.to_path_buf(),
@@ -398,6 +398,47 @@ impl TailCheck<'_> {
             });
         }
     }
+}
+
+/// A segment that ends before what the checkpoint names, at byte `found`: what is lost begins behind its last good batch.
+fn short_by(
+    file: &dyn File,
+    segment: &ReplaySegment,
+    path: &Path,
+    found: u64,
+) -> Result<Damage, IoFault> {
+    let fault = |error| IoFault::of("read segment", path)(error);
+    let mut window = Window::new(file, found);
+    let (mut position, mut next) = (0, segment.base);
+    while position < found {
+        let bounds = (next, segment.durable_end);
+        let good = whole_batch(&mut window, position, found).map_err(fault)?;
+        let good = good.filter(|header| header.base_offset >= next);
+        if let Some(header) = good
+            && jump_is_sound(&mut window, position, &header, found, bounds).map_err(fault)?
+        {
+            position += header.total_len() as u64;
+            next = header.last_offset() + 1;
+            continue;
+        }
+        // Damage in the midst of it shows when it is read.
+        match resync(file, position + 1, found, bounds.0, bounds.1).map_err(fault)? {
+            Some((behind, _)) => position = behind,
+            None => break,
+        }
+    }
+    Ok(Damage {
+        path: path.to_path_buf(),
+        position: Position(position),
+        bytes: segment.durable - position,
+        first: Offset(next),
+        next: Offset(segment.durable_end),
+        what: format!(
+            "the segment ends at byte {found}, {} bytes are promised",
+            segment.durable
+        ),
+        kept: None,
+    })
 }
 
 /// Writes again what is there. After a failed sync the page cache may show bytes that the disk does not have and that no

@@ -250,6 +250,95 @@ fn a_damaged_batch_is_named_kept_aside_and_skipped() {
     close(log);
 }
 
+/// The copies of damaged bytes in a stream's directory, with their lengths.
+fn copies(dir: &std::path::Path) -> Vec<(String, u64)> {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let named = entries.map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        (name, entry.metadata().unwrap().len())
+    });
+    named.filter(|(name, _)| name.contains("damaged")).collect()
+}
+
+/// What a start tells as lost is lost, no more; who reads there later is told of the same place.
+#[test]
+fn a_cut_segment_is_told_once_from_the_first_offset_that_is_lost() {
+    for inside in [0, 30] {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = open(&dir);
+        let stream = log
+            .create_stream("a", StreamSettings::default())
+            .wait()
+            .unwrap();
+        for timestamp in 0..5 {
+            log.commit_blocking(vec![append(stream, batch(2, 50, timestamp))])
+                .unwrap();
+        }
+        close(log);
+        let streams = dir.path().join("log/a.1");
+        let segment = streams.join("00000000000000000000.log");
+        let bytes = std::fs::read(&segment).unwrap();
+        let batch_bytes = records::BatchHeader::parse(&bytes).unwrap().total_len();
+        let at = 3 * batch_bytes;
+        std::fs::write(&segment, &bytes[..at + inside]).unwrap();
+        let (log, report) = open(&dir);
+        let [told] = &report.damages[..] else {
+            panic!("{report:?}");
+        };
+        assert_eq!((told.first, told.next), (Offset(6), Offset(10)));
+        assert_eq!(told.position, Position(at as u64));
+        let lost = crate::queue::block_on(log.set_aside(stream, Offset(6)));
+        let lost = lost.unwrap().expect("lost");
+        assert_eq!((lost.first, lost.next), (Offset(6), Offset(10)));
+        let counts = log.counts();
+        assert_eq!((counts.damages, counts.skipped_offsets), (1, 4));
+        // Only what was there is worth a copy.
+        let kept: Vec<u64> = copies(&streams)
+            .into_iter()
+            .map(|(_, length)| length)
+            .collect();
+        let expected = (inside > 0).then_some(inside as u64);
+        assert_eq!(kept, Vec::from_iter(expected));
+        let plan = log.read(stream, Offset(5), 1, true).unwrap();
+        let bytes = plan.read_to_bytes().unwrap();
+        let header = records::verify(&bytes).unwrap();
+        assert_eq!(header.last_offset(), 5, "what is left is readable");
+        close(log);
+    }
+}
+
+#[test]
+fn a_missing_segment_is_told_once_and_nothing_is_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(&dir);
+    let settings = StreamSettings {
+        segment_bytes: 1024,
+        ..StreamSettings::default()
+    };
+    let stream = log.create_stream("a", settings).wait().unwrap();
+    for _ in 0..4 {
+        log.commit_blocking(vec![append(stream, batch(1, 700, 0))])
+            .unwrap();
+    }
+    close(log);
+    let streams = dir.path().join("log/a.1");
+    std::fs::remove_file(streams.join("00000000000000000002.log")).unwrap();
+    let (log, report) = open(&dir);
+    assert_eq!(report.damages.len(), 1, "{report:?}");
+    for _ in 0..2 {
+        let lost = crate::queue::block_on(log.set_aside(stream, Offset(2)));
+        let lost = lost.unwrap().expect("lost");
+        assert_eq!((lost.first, lost.next), (Offset(2), Offset(3)));
+        assert!(!lost.what.contains("checksum"), "{lost}");
+        assert_eq!(lost.kept, None);
+    }
+    let counts = log.counts();
+    assert_eq!((counts.damages, counts.skipped_offsets), (1, 1));
+    assert_eq!(copies(&streams), []);
+    assert_eq!(offsets(&log, stream, 3).len(), 1);
+    close(log);
+}
+
 #[test]
 fn acks_free_whole_segments_and_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();

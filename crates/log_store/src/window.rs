@@ -55,4 +55,20 @@ impl<'a> Window<'a> {
         }
         Ok(self.bytes.get((position - self.at) as usize..))
     }
+
+    /// Whether nothing but zeroes lies from `from` to `to`, or up to the end of the file.
+    pub(crate) fn only_zeroes(&mut self, from: u64, to: u64) -> io::Result<bool> {
+        let mut at = from;
+        while at < to {
+            let Some(bytes) = self.some(at, 1)? else {
+                return Ok(true);
+            };
+            let count = (bytes.len() as u64).min(to - at) as usize;
+            if bytes[..count].iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += count as u64;
+        }
+        Ok(true)
+    }
 }

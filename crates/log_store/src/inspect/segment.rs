@@ -103,7 +103,7 @@ pub(crate) fn walk(
         let next = find_batch(&mut window, at + 1, end, least, &mut former)?;
         let next = next.unwrap_or(end);
         let (position, bytes) = (Position(at), next - at);
-        let unwritten = next == end && (former || only_zeroes(&mut window, at, end)?);
+        let unwritten = next == end && (former || window.only_zeroes(at, end)?);
         let step = match unwritten {
             true => SegmentStep::Unwritten { position, bytes },
             false => SegmentStep::Bad {
@@ -166,19 +166,4 @@ fn find_batch(
         }
     }
     Ok(None)
-}
-
-fn only_zeroes(window: &mut Window<'_>, from: u64, end: u64) -> io::Result<bool> {
-    let mut at = from;
-    while at < end {
-        let bytes = match window.some(at, 1)? {
-            Some(bytes) => bytes,
-            None => return Ok(true),
-        };
-        if bytes.iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        at += bytes.len() as u64;
-    }
-    Ok(true)
 }
