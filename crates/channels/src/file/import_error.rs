@@ -16,8 +16,9 @@ pub enum ImportError {
     Source(#[from] FlumeError),
     /// Something in the source is damaged.
     #[error(
-        "{count} places of the source cannot be read (listed above); this run imported nothing. Restore them from a copy, or \
-         import what can be read with --leave-out-damaged"
+        "{count} place{} of the source cannot be read (listed above); this run imported nothing. Restore from a copy, or \
+         import what can be read with --leave-out-damaged",
+        if *count == 1 { "" } else { "s" }
     )]
     Damaged {
         /// How many places.

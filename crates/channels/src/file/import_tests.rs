@@ -208,6 +208,7 @@ fn damage_is_named_and_left_out_only_when_asked() {
         matches!(refused, ImportError::Damaged { count: 1 }),
         "{refused}"
     );
+    assert!(refused.to_string().starts_with("1 place of"), "{refused}");
     assert_eq!(
         (found[0].path.clone(), found[0].position),
         (path.clone(), 621)

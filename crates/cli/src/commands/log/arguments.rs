@@ -38,12 +38,16 @@ const REPAIR: &str = "Make a damaged log usable again.\n\n\
     Keeps every batch that can be read, wherever it is, and leaves out the bytes that cannot. \
     Without --yes nothing is changed: what would be done is shown, and which offsets are lost. With \
     --yes it is done, and every file that is replaced is kept in a new folder repair-<time> of the \
-    log. The log must not be in use.";
+    log. The log must not be in use.\n\n\
+    Each of a file channel's dataDirs, and each of a broker's log.dirs, is a log of its own: repair the \
+    damaged ones by themselves.";
 
 const VERIFY: &str = "Check that everything can be read and fits together.\n\n\
     Reads every batch with its checksum, the offsets, the indexes, the journal and the \
     checkpoints. Nothing is changed, and the log may be in use. Exit code 0: sound (notes are \
-    printed), 1: something is damaged; every finding names its file and byte.";
+    printed), 1: something is damaged; every finding names its file and byte.\n\n\
+    Each of a file channel's dataDirs, and each of a broker's log.dirs, is a log of its own: check them \
+    one by one.";
 
 const IMPORT: &str = "Take over the events that wait in an Apache Flume file channel.\n\n\
     Reads Flume's log files (version 3) and checkpoint and writes the events that wait, in Flume's \
@@ -102,7 +106,7 @@ pub(crate) struct ImportArguments {
 /// `flafka log ls`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListArguments {
-    /// Directory of a file channel (its first dataDirs entry) or of a broker (one of log.dirs)
+    /// Directory of a file channel (one of its dataDirs) or of a broker (one of log.dirs)
     pub(crate) dir: PathBuf,
     /// Show the segments of each stream
     #[arg(short, long)]
@@ -115,7 +119,7 @@ pub(crate) struct ListArguments {
 /// `flafka log stats`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StatsArguments {
-    /// Directory of a file channel (its first dataDirs entry) or of a broker (one of log.dirs)
+    /// Directory of a file channel (one of its dataDirs) or of a broker (one of log.dirs)
     pub(crate) dir: PathBuf,
     /// Only the stream of this name, such as topic/orders/0
     #[arg(long, value_name = "NAME")]
@@ -128,7 +132,7 @@ pub(crate) struct StatsArguments {
 /// `flafka log verify`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct VerifyArguments {
-    /// Directory of a file channel (its first dataDirs entry) or of a broker (one of log.dirs)
+    /// Directory of a file channel (one of its dataDirs) or of a broker (one of log.dirs)
     pub(crate) dir: PathBuf,
     /// Print JSON: a line for each finding, then one with the counts
     #[arg(long)]
@@ -163,7 +167,7 @@ pub(crate) struct DumpArguments {
 /// `flafka log repair`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RepairArguments {
-    /// Directory of a file channel (its first dataDirs entry) or of a broker (one of log.dirs)
+    /// Directory of a file channel (one of its dataDirs) or of a broker (one of log.dirs)
     pub(crate) dir: PathBuf,
     /// Do it
     #[arg(long)]

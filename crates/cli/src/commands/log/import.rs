@@ -169,14 +169,7 @@ fn print(report: &ImportReport, options: &ImportOptions) -> anyhow::Result<()> {
             counts.uncommitted
         ),
     )?;
-    line(
-        "damaged",
-        format!(
-            "{}, {} left out",
-            text::count(report.damaged, "place"),
-            text::count(report.left_out, "event")
-        ),
-    )?;
+    line("damaged", damaged(report))?;
     if options.dry_run {
         return line("imported", "nothing: this was a dry run".to_owned());
     }
@@ -189,6 +182,22 @@ fn print(report: &ImportReport, options: &ImportOptions) -> anyhow::Result<()> {
         what.push_str(&format!(", {} before", report.imported_before));
     }
     line("imported", what)
+}
+
+/// A damaged event is known by number; how many lay in damaged bytes of a log file nobody can say.
+fn damaged(report: &ImportReport) -> String {
+    let places = text::count(report.damaged, "place");
+    let events = text::count(report.left_out, "event");
+    match left_out_is_exact(report) {
+        true => format!("{places}, {events} left out"),
+        false => format!(
+            "{places}, at least {events} left out: how many lay in damaged bytes is not known"
+        ),
+    }
+}
+
+fn left_out_is_exact(report: &ImportReport) -> bool {
+    report.damaged <= report.left_out
 }
 
 fn as_json(report: &ImportReport, dry_run: bool) -> String {
@@ -211,6 +220,7 @@ fn as_json(report: &ImportReport, dry_run: bool) -> String {
         "imported": report.imported,
         "imported_before": report.imported_before,
         "left_out": report.left_out,
+        "left_out_is_exact": left_out_is_exact(report),
         "damaged": report.damaged,
         "dry_run": dry_run,
         "already_done": report.counts.is_none(),
@@ -255,5 +265,25 @@ impl ProgressLine {
         if std::mem::take(&mut self.visible) {
             drop(write!(std::io::stderr().lock(), "\r\x1b[2K"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_in_damaged_bytes_is_not_said_to_be_nothing() {
+        let report = |damaged, left_out| ImportReport {
+            damaged,
+            left_out,
+            ..ImportReport::default()
+        };
+        assert_eq!(damaged(&report(0, 0)), "0 places, 0 events left out");
+        assert_eq!(damaged(&report(1, 1)), "1 place, 1 event left out");
+        assert_eq!(
+            damaged(&report(1, 0)),
+            "1 place, at least 0 events left out: how many lay in damaged bytes is not known"
+        );
     }
 }
