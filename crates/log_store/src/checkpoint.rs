@@ -335,6 +335,31 @@ pub(crate) fn list(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>, IoFault> {
     Ok(lsns)
 }
 
+/// One checkpoint.
+///
+/// # Errors
+/// [`OpenError::Corrupt`] when it is damaged.
+pub(crate) fn load(fs: &dyn Fs, path: &Path) -> Result<Snapshot, OpenError> {
+    let bytes = read_whole(fs, path, MAX_BYTES).map_err(IoFault::of("read checkpoint", path))?;
+    if bytes.get(..8) == Some(MAGIC)
+        && let Some(version) = bytes.get(8..12)
+    {
+        let found = u32::from_le_bytes([version[0], version[1], version[2], version[3]]);
+        if found > VERSION && content(&bytes).is_some() {
+            return Err(OpenError::UnknownVersion {
+                path: path.to_path_buf(),
+                found,
+                supported: VERSION,
+            });
+        }
+    }
+    Snapshot::decode(&bytes).map_err(|_| OpenError::Corrupt {
+        path: path.to_path_buf(),
+        position: 0,
+        what: "the checkpoint's checksum or form is wrong".to_string(),
+    })
+}
+
 /// The newest good checkpoint. An older one counts only while the journal still reaches back to it.
 pub(crate) fn load_newest(
     fs: &dyn Fs,
@@ -344,25 +369,14 @@ pub(crate) fn load_newest(
     let mut bad: Option<PathBuf> = None;
     for lsn in list(fs, dir)?.into_iter().rev() {
         let path = dir.join(file_name(lsn));
-        let bytes =
-            read_whole(fs, &path, MAX_BYTES).map_err(IoFault::of("read checkpoint", &path))?;
-        if bytes.get(..8) == Some(MAGIC)
-            && let Some(version) = bytes.get(8..12)
-        {
-            let found = u32::from_le_bytes([version[0], version[1], version[2], version[3]]);
-            if found > VERSION && content(&bytes).is_some() {
-                return Err(OpenError::UnknownVersion {
-                    path,
-                    found,
-                    supported: VERSION,
-                });
-            }
-        }
-        match Snapshot::decode(&bytes) {
+        match load(fs, &path) {
             Ok(snapshot) if snapshot.lsn == lsn => {
                 if bad.is_none() || journal_sequences.contains(&snapshot.place.0) {
                     return Ok(snapshot);
                 }
+            }
+            Err(error @ (OpenError::Io(_) | OpenError::UnknownVersion { .. })) => {
+                return Err(error);
             }
             _ => {
                 tracing::warn!(path = %path.display(), "checkpoint is damaged, trying the one before");

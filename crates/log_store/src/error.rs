@@ -68,7 +68,8 @@ pub enum OpenError {
     /// Acknowledged data is damaged or missing. Nothing was changed.
     #[error(
         "{} is damaged at byte {position}: {what}; acknowledged data would be lost, so the log does not start. \
-         Restore the directory from a copy, or move it away and start empty",
+         Restore the directory from a copy, let `flafka log repair` save what can be read, or move the directory away \
+         and start empty",
         path.display()
     )]
     Corrupt {

@@ -294,8 +294,15 @@ fn restore_streams(
     replay: &mut Replay,
     report: &mut RecoveryReport,
 ) -> Result<bool, OpenError> {
-    let existing: Vec<String> = fs
-        .list(&dirs.log)
+    let listed = match fs.list(&dirs.log) {
+        // What was in it is told of segment by segment; without streams nothing was.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => fs
+            .create_dir_all(&dirs.log)
+            .and_then(|()| fs.sync_dir(&options.dir))
+            .map(|()| Vec::new()),
+        listed => listed,
+    };
+    let existing: Vec<String> = listed
         .map_err(IoFault::of("list streams", &dirs.log))?
         .into_iter()
         .map(|name| name.to_string_lossy().into_owned())

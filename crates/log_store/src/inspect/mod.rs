@@ -268,7 +268,7 @@ pub(crate) struct Gathered {
     pub(crate) dropped_frames: u64,
     /// Damaged bytes in the journal.
     pub(crate) damages: Vec<Damage>,
-    next_lsn: u64,
+    pub(crate) next_lsn: u64,
 }
 
 impl Gathered {

@@ -409,3 +409,125 @@ fn delivered(dir: &Path) -> Vec<i64> {
     log.close_blocking().expect("close");
     found
 }
+
+fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("list");
+    let paths = entries.map(|entry| entry.expect("list").path());
+    paths
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect()
+}
+
+/// With whole segments a repair always leads to a log that starts: what was taken is forgotten at worst.
+#[test]
+fn a_log_without_its_journal_checkpoints_or_node_file_is_repaired_from_its_segments() {
+    let losses: [(&str, fn(&Path)); 7] = [
+        ("the node file is overwritten", |dir| {
+            fs::write(dir.join(NODE_FILE), "not a node file").expect("write");
+        }),
+        ("the journal is gone", |dir| {
+            fs::remove_dir_all(dir.join(JOURNAL_DIR)).expect("remove");
+        }),
+        ("the journal directory is empty", |dir| {
+            fs::remove_dir_all(dir.join(JOURNAL_DIR)).expect("remove");
+            fs::create_dir(dir.join(JOURNAL_DIR)).expect("create");
+        }),
+        ("the journal files are empty", |dir| {
+            for path in files_with(&dir.join(JOURNAL_DIR), "jnl") {
+                fs::write(path, "").expect("write");
+            }
+        }),
+        ("the checkpoints are damaged", |dir| {
+            for path in files_with(&dir.join(CHECKPOINT_DIR), "ckp") {
+                flip(&path, 30);
+            }
+        }),
+        ("the checkpoints are gone", |dir| {
+            fs::remove_dir_all(dir.join(CHECKPOINT_DIR)).expect("remove");
+        }),
+        ("all of them are damaged", |dir| {
+            fs::write(dir.join(NODE_FILE), "").expect("write");
+            for path in files_with(&dir.join(CHECKPOINT_DIR), "ckp") {
+                flip(&path, 30);
+            }
+            fs::remove_dir_all(dir.join(JOURNAL_DIR)).expect("remove");
+            fs::create_dir(dir.join(JOURNAL_DIR)).expect("create");
+        }),
+    ];
+    let closed = tempfile::tempdir().expect("temporary folder");
+    let killed = tempfile::tempdir().expect("temporary folder");
+    let log = filled(closed.path());
+    copy(closed.path(), killed.path());
+    log.close_blocking().expect("close");
+    let all = waiting_after(closed.path());
+    for (how, root) in [("closed", &closed), ("killed", &killed)] {
+        for (what, lose) in &losses {
+            let context = format!("{how}, {what}");
+            let dir = tempfile::tempdir().expect("temporary folder");
+            copy(root.path(), dir.path());
+            lose(dir.path());
+            assert!(!errors(dir.path()).is_empty(), "{context}");
+            let planned = repair(dir.path(), false).unwrap_or_else(|e| panic!("{context}: {e}"));
+            assert!(!planned.actions.is_empty(), "{context}");
+            let done = repair(dir.path(), true).unwrap_or_else(|e| panic!("{context}: {e}"));
+            assert_eq!(done.lost, [], "{context}");
+            assert_eq!(errors(dir.path()), [], "{context}");
+            let again = repair(dir.path(), false).expect("plan");
+            assert_eq!(again.actions, [], "{context}");
+            let found = delivered(dir.path());
+            assert!(found.ends_with(&all), "{context}: {found:?} of {all:?}");
+            assert_eq!(errors(dir.path()), [], "{context}");
+        }
+    }
+}
+
+/// The directory of the streams is made again, and what was in it is told as lost.
+#[test]
+fn a_log_without_the_directory_of_its_streams_starts_repaired_or_not() {
+    for repaired in [false, true] {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        filled(dir.path()).close_blocking().expect("close");
+        fs::remove_dir_all(dir.path().join(LOG_DIR)).expect("remove");
+        if repaired {
+            let done = repair(dir.path(), true).expect("repair");
+            assert!(!done.lost.is_empty());
+            assert_eq!(errors(dir.path()), []);
+        }
+        let (log, report) = Log::open(
+            options(dir.path()),
+            Arc::new(RealFs),
+            Arc::new(SystemClock::new()),
+        )
+        .expect("open");
+        assert_eq!(report.damages.is_empty(), repaired);
+        let stream = log.stream("channel").expect("there");
+        let append = Op::Append {
+            stream,
+            batches: batch(200, 5, 10),
+            stamp: AppendStamp::AsStream,
+        };
+        log.commit_blocking(vec![append]).expect("append");
+        log.close_blocking().expect("close");
+    }
+}
+
+/// A directory that does not tell its stream's name is left alone.
+#[test]
+fn a_stream_that_nobody_knows_any_more_is_not_guessed() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let log = open(dir.path());
+    let stream = log
+        .create_stream("topic/t/0", StreamSettings::default())
+        .wait()
+        .expect("create");
+    let append = Op::Append {
+        stream,
+        batches: batch(0, 5, 10),
+        stamp: AppendStamp::AsStream,
+    };
+    log.commit_blocking(vec![append]).expect("append");
+    log.close_blocking().expect("close");
+    fs::remove_dir_all(dir.path().join(CHECKPOINT_DIR)).expect("remove");
+    let refused = repair(dir.path(), true).expect_err("nobody knows");
+    assert!(refused.to_string().contains("topic_t_0.1"), "{refused}");
+}

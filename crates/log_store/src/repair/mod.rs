@@ -9,6 +9,7 @@
 //! Invariant: until the new checkpoint is durable the old one and its journal are in place, so a repair that was
 //! interrupted can be run again.
 
+mod gather;
 mod kept;
 mod overlay;
 mod replace;
@@ -16,13 +17,14 @@ mod replace;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use self::gather::{bad_checkpoints, gather};
 use self::kept::{Bounds, Kept};
 use self::overlay::Overlay;
 use self::replace::{drop_indexes, journal_size, set_aside, write_anew};
 use crate::checkpoint::{self, SegmentSnapshot, Snapshot, StreamSnapshot};
 use crate::engine::{CHECKPOINT_DIR, JOURNAL_DIR, LOG_DIR};
 use crate::error::{IoFault, OpenError};
-use crate::fs::{File, Fs, Lock, LockError, OpenMode, RealFs};
+use crate::fs::{File, Fs, Lock, LockError, OpenMode, RealFs, remove_durably};
 use crate::inspect::{Gathered, ReadOnly, SegmentStep, owner, walk};
 use crate::journal::files::{self, FRAMES_AT};
 use crate::node::Node;
@@ -76,8 +78,8 @@ pub struct RepairReport {
 /// Repairs the log in `dir`, or only says what it would do. The log must not be in use.
 ///
 /// # Errors
-/// [`OpenError::Locked`] when it is in use; [`OpenError::Corrupt`] when there is no good checkpoint to begin with; a call
-/// failed.
+/// [`OpenError::Locked`] when it is in use; [`OpenError::Corrupt`] when checkpoint and journal cannot be read and a stream's
+/// directory does not tell what stream it is; a call failed.
 pub fn repair(dir: &Path, apply: bool) -> Result<RepairReport, OpenError> {
     let _lock = match (apply, owner(dir)) {
         (true, _) => Some(lock(dir)?),
@@ -90,12 +92,13 @@ pub fn repair(dir: &Path, apply: bool) -> Result<RepairReport, OpenError> {
         }
     };
     // Whoever has the log open now is this process itself.
-    let mut gathered = Gathered::of(dir, None)?;
+    let (mut gathered, made_up) = gather(dir)?;
     let mut plan = Plan {
         dir,
         report: RepairReport::default(),
         rewritten: Vec::new(),
         gone: Vec::new(),
+        bad_checkpoints: Vec::new(),
     };
     for damage in &gathered.damages {
         let what = format!(
@@ -104,11 +107,18 @@ pub fn repair(dir: &Path, apply: bool) -> Result<RepairReport, OpenError> {
         );
         plan.act(&damage.path, damage.position.0, what);
     }
+    plan.report.actions.extend(made_up);
+    let checkpoint_dir = dir.join(CHECKPOINT_DIR);
+    plan.bad_checkpoints = bad_checkpoints(&checkpoint_dir)?;
+    for name in plan.bad_checkpoints.clone() {
+        let what = "the checkpoint cannot be read; it is taken out".to_string();
+        plan.act(&checkpoint_dir.join(name), 0, what);
+    }
     if gathered.node.is_none() {
         plan.act(
             &dir.join(crate::node::NODE_FILE),
             0,
-            "missing; written anew with another cluster id".to_string(),
+            "missing or damaged; written anew with another cluster id".to_string(),
         );
     }
     let streams = std::mem::take(&mut gathered.replay.streams);
@@ -143,6 +153,8 @@ struct Plan<'a> {
     rewritten: Vec<Rewritten>,
     /// Segments of which nothing is left.
     gone: Vec<PathBuf>,
+    /// Names of checkpoints that cannot be read.
+    bad_checkpoints: Vec<String>,
 }
 
 impl Plan<'_> {
@@ -330,6 +342,11 @@ impl Plan<'_> {
     ) -> Result<(), OpenError> {
         let aside = self.make_aside()?;
         let fs = &RealFs;
+        for folder in [JOURNAL_DIR, CHECKPOINT_DIR, LOG_DIR] {
+            let path = self.dir.join(folder);
+            fs.create_dir_all(&path)
+                .map_err(IoFault::of("create directory", &path))?;
+        }
         for (path, overlay, pieces) in std::mem::take(&mut self.rewritten) {
             write_anew(fs, &path, &overlay, &pieces, &aside)
                 .map_err(IoFault::of("write segment", &path))?;
@@ -356,7 +373,13 @@ impl Plan<'_> {
             streams,
         };
         self.keep_checkpoints(fs, &aside)?;
-        snapshot.store(fs, &self.dir.join(CHECKPOINT_DIR))?;
+        let checkpoint_dir = self.dir.join(CHECKPOINT_DIR);
+        snapshot.store(fs, &checkpoint_dir)?;
+        // Copied aside with the others.
+        remove_durably(fs, &checkpoint_dir, &self.bad_checkpoints)
+            .map_err(IoFault::of("remove checkpoints", &checkpoint_dir))?;
+        fs.sync_dir(self.dir)
+            .map_err(IoFault::of("sync directory", self.dir))?;
         for sequence in &gathered.sequences {
             let path = journal_dir.join(files::file_name(*sequence));
             set_aside(fs, &path, &aside).map_err(IoFault::of("set aside", &path))?;
@@ -364,6 +387,13 @@ impl Plan<'_> {
         fs.sync_dir(&journal_dir)
             .map_err(IoFault::of("sync directory", &journal_dir))?;
         if gathered.node.is_none() {
+            let path = self.dir.join(crate::node::NODE_FILE);
+            match set_aside(fs, &path, &aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(IoFault::of("set aside", &path)(error).into());
+                }
+                _ => {}
+            }
             let epochs = snapshot
                 .streams
                 .iter()
