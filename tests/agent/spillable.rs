@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use flafka_tests::running_agent::{LIMIT, RunningAgent};
 use flafka_tests::{http, poll};
+use rustix::process::Signal;
 
 use crate::place::{Place, port};
 
@@ -102,6 +103,41 @@ fn an_ordered_stop_moves_memory_into_the_overflow() -> Result<()> {
     let expected = [&sent[IN_MEMORY..], &sent[..IN_MEMORY]].concat();
     ensure!(lines == expected, "{lines:?}");
     agent.stop()
+}
+
+/// The overflow is full, and takes what memory holds all the same.
+#[test]
+fn an_ordered_stop_moves_memory_into_a_full_overflow() -> Result<()> {
+    let place = Place::new()?;
+    let out = place.folder("out")?;
+    let (first, second) = (port()?, port()?);
+    let agent = place.agent(&conf(&place, first, None, IN_MEMORY))?;
+    let sent = post(first, 2 * IN_MEMORY / BATCH)?;
+    agent.stop()?;
+    let agent = place.agent(&conf(&place, second, Some(&out), IN_MEMORY))?;
+    let lines = until_lines(&place, &agent, sent.len())?;
+    let expected = [&sent[IN_MEMORY..], &sent[..IN_MEMORY]].concat();
+    ensure!(lines == expected, "{lines:?}");
+    agent.stop()
+}
+
+#[test]
+fn a_stop_that_loses_acknowledged_events_says_so_and_fails() -> Result<()> {
+    let place = Place::new()?;
+    let (first, second) = (port()?, port()?);
+    place
+        .agent(&conf(&place, first, None, 100_000))?
+        .stop()
+        .context("an empty channel")?;
+    // Takes go on on a full disk; what is new has room in memory only.
+    let full = conf(&place, second, None, 100_000).replace("1048576", "9000000000000000000");
+    let mut agent = place.agent(&full)?;
+    post(second, 1)?;
+    agent.process.signal(Signal::TERM)?;
+    let status = agent.process.wait(LIMIT)?;
+    ensure!(status.code() == Some(1), "{status}");
+    agent.until_output("acknowledged events are lost")?;
+    agent.until_output("cannot store 50 acknowledged events")
 }
 
 /// With an overflow and without.

@@ -25,7 +25,7 @@ pub use channel_processor::SelectingProcessor;
 pub use components::registry;
 pub use health::{ComponentState, HealthBoard};
 pub use kept::KeptChannels;
-pub use run::Deadlines;
+pub use run::{Deadlines, Stopped};
 
 /// Tells the components the Java system properties of the command line (`-Dname=value`), before
 /// any configuration is read.

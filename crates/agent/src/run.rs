@@ -5,14 +5,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flafka_flow::channel::{Channel, ChannelError, error_chain};
+use flafka_flow::channel::{Channel, ChannelError, duration_text, error_chain};
 use flafka_flow::counters::Metric;
 use flafka_flow::lifecycle::Lifecycle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::build::{Agent, ChannelPart};
+use crate::build::{Agent, AgentOptions, ChannelPart};
 use crate::health::{ComponentState, HealthBoard};
 use crate::kept::KeptChannels;
 use crate::supervise::Supervised;
@@ -29,6 +29,16 @@ pub struct Deadlines {
     pub sinks: Duration,
     /// For channels to close.
     pub channels: Duration,
+}
+
+/// How an agent has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use]
+pub enum Stopped {
+    /// Its channels kept what they promise to keep.
+    Whole,
+    /// A channel could not store events that it had acknowledged; the log says which.
+    WithLoss,
 }
 
 /// How long tasks that were cut off may take to end.
@@ -48,7 +58,7 @@ impl Default for Deadlines {
 impl Agent {
     /// Runs until `stop` is cancelled, and then stops in order. Components that fail are tried
     /// again; their state is on the health board.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) -> Stopped {
         let Self {
             name,
             channels,
@@ -109,9 +119,10 @@ impl Agent {
             &channel_lifecycle,
         )
         .await;
-        stop_channels(&channels, &options.board, deadlines.channels).await;
+        let stopped = stop_channels(&channels, &options, deadlines.channels).await;
         hand_over(&channels, &options.kept);
         info!(agent = name, "agent stopped");
+        stopped
     }
 }
 
@@ -175,7 +186,7 @@ async fn end(
         warn!(
             agent,
             what,
-            ?deadline,
+            deadline = duration_text(deadline),
             "did not end in time and is cut off; leases go back to their channels"
         );
         tasks.shutdown().await;
@@ -224,27 +235,49 @@ async fn drain(agent: &str, channels: &[ChannelPart], kept: &KeptChannels, deadl
         warn!(
             agent,
             events = left(),
-            ?deadline,
+            deadline = duration_text(deadline),
             "memory channels were not emptied in time; their events are lost"
         );
     }
 }
 
-async fn stop_channels(channels: &[ChannelPart], board: &HealthBoard, deadline: Duration) {
+async fn stop_channels(
+    channels: &[ChannelPart],
+    options: &AgentOptions,
+    deadline: Duration,
+) -> Stopped {
+    let mut stopped = Stopped::Whole;
     for part in channels {
+        let channel = &part.name;
+        // The next channel goes on with what is in memory.
+        let is_kept = is_kept(part, &options.kept);
         match tokio::time::timeout(deadline, part.channel.stop()).await {
             Ok(Ok(())) => {}
+            Ok(Err(stranded @ ChannelError::Stranded { .. })) if !is_kept => {
+                let error = error_chain(&stranded);
+                error!(channel, error, "acknowledged events are lost");
+                stopped = Stopped::WithLoss;
+            }
             Ok(Err(error)) => warn!(
-                channel = part.name,
+                channel,
                 error = error_chain(&error),
                 "channel did not close cleanly"
             ),
+            Err(_) if part.channel.contents().is_some() && !is_kept => {
+                error!(
+                    channel,
+                    deadline = duration_text(deadline),
+                    "channel did not close in time; what was still in memory is lost"
+                );
+                stopped = Stopped::WithLoss;
+            }
             Err(_) => warn!(
-                channel = part.name,
-                ?deadline,
+                channel,
+                deadline = duration_text(deadline),
                 "channel did not close in time; it recovers at the next start"
             ),
         }
-        board.set(&part.name, ComponentState::Stopped);
+        options.board.set(channel, ComponentState::Stopped);
     }
+    stopped
 }

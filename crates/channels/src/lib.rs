@@ -26,6 +26,7 @@ pub fn count_troubles(counters: &Counters, counts: LogCounts) {
         (Metric::LogDamageCount, counts.damages),
         (Metric::LogDamagedByteCount, counts.damaged_bytes),
         (Metric::LogLostOffsetCount, counts.skipped_offsets),
+        (Metric::CheckpointWriteErrorCount, counts.failed_checkpoints),
     ] {
         counters.set(metric, i64::try_from(count).unwrap_or(i64::MAX));
     }

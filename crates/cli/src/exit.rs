@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use flafka_flow::channel::error_chain;
+
 /// What a command returns.
 pub(crate) type Outcome = anyhow::Result<Ending>;
 
@@ -25,10 +27,15 @@ pub(crate) fn code(outcome: Outcome) -> ExitCode {
         Ok(Ending::BadConfiguration) => ExitCode::from(2),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("flafka: {error:#}"));
+            complain(&format!("flafka: {}", chain(&error)));
             ExitCode::from(1)
         }
     }
+}
+
+/// An error with its causes, each once: some messages contain that of their cause already.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    error_chain(error.as_ref())
 }
 
 /// Prints a line to the standard output; an error when nobody reads it.
@@ -56,4 +63,27 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// A number of things: `1 record`, `2 records`.
 pub(crate) fn counted(count: u64, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("lock /x/LOCK: {source}")]
+    struct Locking {
+        source: io::Error,
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let source = io::Error::other("denied");
+        let error: anyhow::Result<()> = Err(Locking { source }).context("open the log");
+        let text = chain(&error.expect_err("it is one"));
+        assert_eq!(text, "open the log: lock /x/LOCK: denied");
+    }
 }

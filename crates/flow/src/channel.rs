@@ -19,7 +19,8 @@ use crate::counters::{Counters, Metric};
 pub enum ChannelError {
     /// No room came free within the channel's `keep-alive`.
     #[error(
-        "channel {channel} is full: no room for {events} events ({bytes} bytes) within {waited:?}; its sinks are too slow or stopped, or its capacity is too small"
+        "channel {channel} is full: no room for {events} events ({bytes} bytes){}; its sinks are too slow or stopped, or its capacity is too small",
+        within(*waited)
     )]
     Full {
         /// Channel name.
@@ -33,7 +34,8 @@ pub enum ChannelError {
     },
     /// The channel's data files have no room for the bytes within its `keep-alive`.
     #[error(
-        "channel {channel} is full: its data files hold {used} of {allowed} bytes, and no room for {bytes} more came free within {waited:?}; its sinks are too slow or stopped, or its flafka.byteCapacity is too small"
+        "channel {channel} is full: its data files hold {used} of {allowed} bytes, and no room for {bytes} more came free{}; its sinks are too slow or stopped, or its flafka.byteCapacity is too small",
+        within(*waited)
     )]
     FullOfBytes {
         /// Channel name.
@@ -65,6 +67,20 @@ pub enum ChannelError {
         /// Channel name.
         channel: Arc<str>,
     },
+    /// A channel that was stopped could not store what it holds in memory. The next channel that takes over its contents
+    /// goes on with it.
+    #[error(
+        "channel {channel} cannot store {events} acknowledged events that are in memory: they are lost when the process ends"
+    )]
+    Stranded {
+        /// Channel name.
+        channel: Arc<str>,
+        /// How many.
+        events: usize,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The channel's storage or its server failed.
     #[error("channel {channel}: {action}")]
     Failed {
@@ -80,12 +96,29 @@ pub enum ChannelError {
     },
 }
 
+/// How long a put waited, if it did.
+fn within(waited: Duration) -> String {
+    match waited.is_zero() {
+        true => String::new(),
+        false => format!(" within {}", duration_text(waited)),
+    }
+}
+
+/// A duration as people read it: `3 s`, `250 ms`.
+pub fn duration_text(duration: Duration) -> String {
+    match duration.subsec_nanos() {
+        0 => format!("{} s", duration.as_secs()),
+        _ => format!("{} ms", duration.as_millis()),
+    }
+}
+
 impl ChannelError {
     /// Whether the same call may succeed later.
     pub fn is_retriable(&self) -> bool {
         match self {
             ChannelError::Full { .. }
             | ChannelError::FullOfBytes { .. }
+            | ChannelError::Stranded { .. }
             | ChannelError::Closed { .. } => true,
             ChannelError::TooManyEvents { .. } => false,
             ChannelError::Failed { retriable, .. } => *retriable,
@@ -318,5 +351,27 @@ impl std::fmt::Debug for Lease {
             .field("events", &self.batch.len())
             .field("origin", &self.origin)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_channel_says_how_long_a_put_waited_if_it_did() {
+        for (milliseconds, text) in [
+            (0, "(9 bytes); its"),
+            (3000, "(9 bytes) within 3 s; its"),
+            (250, "(9 bytes) within 250 ms; its"),
+        ] {
+            let full = ChannelError::Full {
+                channel: "c1".into(),
+                events: 2,
+                bytes: 9,
+                waited: Duration::from_millis(milliseconds),
+            };
+            assert!(full.chain().contains(text), "{}", full.chain());
+        }
     }
 }

@@ -213,6 +213,7 @@ pub mod sets {
         LogDamageCount,
         LogDamagedByteCount,
         LogLostOffsetCount,
+        CheckpointWriteErrorCount,
     ];
     /// The file channel: Flume's, and what its log has met.
     pub const FILE_CHANNEL: &[Metric] = &[
@@ -240,6 +241,7 @@ pub mod sets {
         LogDamageCount,
         LogDamagedByteCount,
         LogLostOffsetCount,
+        CheckpointWriteErrorCount,
     ];
     /// The kafka channel.
     pub const KAFKA_CHANNEL: &[Metric] = &[

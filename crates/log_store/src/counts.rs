@@ -5,9 +5,10 @@
 use std::collections::VecDeque;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::damage::Damage;
+use crate::error::IoFault;
 
 /// Damaged places that are kept by name; older ones are only counted.
 const KEPT_DAMAGES: usize = 16;
@@ -19,7 +20,10 @@ pub(crate) struct Counts {
     damages: AtomicU64,
     damaged_bytes: AtomicU64,
     skipped_offsets: AtomicU64,
+    failed_checkpoints: AtomicU64,
     newest: Mutex<VecDeque<Damage>>,
+    /// Why there is no newer checkpoint; none when the last one was written.
+    no_checkpoint: Mutex<Option<IoFault>>,
 }
 
 impl Counts {
@@ -30,6 +34,7 @@ impl Counts {
             damages: read(&self.damages),
             damaged_bytes: read(&self.damaged_bytes),
             skipped_offsets: read(&self.skipped_offsets),
+            failed_checkpoints: read(&self.failed_checkpoints),
         }
     }
 
@@ -38,7 +43,24 @@ impl Counts {
         Troubles {
             counts: self.read(),
             damages: newest.iter().cloned().collect(),
+            no_checkpoint: self.no_checkpoint().as_ref().map(why_no_checkpoint),
         }
+    }
+
+    fn no_checkpoint(&self) -> MutexGuard<'_, Option<IoFault>> {
+        let fault = self.no_checkpoint.lock();
+        fault.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A checkpoint could not be written.
+    pub(crate) fn add_failed_checkpoint(&self, fault: &IoFault) {
+        self.failed_checkpoints.fetch_add(1, Ordering::Relaxed);
+        *self.no_checkpoint() = Some(fault.clone());
+    }
+
+    /// A checkpoint was written.
+    pub(crate) fn checkpoint_written(&self) {
+        *self.no_checkpoint() = None;
     }
 
     pub(crate) fn add_mended(&self) {
@@ -84,6 +106,8 @@ pub struct LogCounts {
     pub damaged_bytes: u64,
     /// Offsets that were lost with them.
     pub skipped_offsets: u64,
+    /// Checkpoints that could not be written; each is tried again.
+    pub failed_checkpoints: u64,
 }
 
 impl AddAssign for LogCounts {
@@ -92,6 +116,7 @@ impl AddAssign for LogCounts {
         self.damages += other.damages;
         self.damaged_bytes += other.damaged_bytes;
         self.skipped_offsets += other.skipped_offsets;
+        self.failed_checkpoints += other.failed_checkpoints;
     }
 }
 
@@ -102,6 +127,22 @@ pub struct Troubles {
     pub counts: LogCounts,
     /// Oldest first, at most 16.
     pub damages: Vec<Damage>,
+    /// Why the newest of these logs has no newer checkpoint, a sentence; none when all is well.
+    pub no_checkpoint: Option<String>,
+}
+
+/// A sentence for `/health`.
+fn why_no_checkpoint(fault: &IoFault) -> String {
+    let meaning = match fault.source.kind() {
+        std::io::ErrorKind::NotFound => {
+            "files of the log were removed while it runs, and what is put now may be lost when the process ends: let it \
+             be emptied, stop it, and put the directory back"
+        }
+        _ => {
+            "nothing is lost by that, but the journal grows and the next start takes longer: look after the disk"
+        }
+    };
+    format!("no checkpoint can be written ({fault}): {meaning}")
 }
 
 impl Troubles {
@@ -110,8 +151,12 @@ impl Troubles {
         let mut sentences = Vec::new();
         let mended = self.counts.mended;
         if mended > 0 {
+            let times = match mended {
+                1 => "a file failed and was replaced".to_owned(),
+                _ => format!("files failed {mended} times and were replaced"),
+            };
             sentences.push(format!(
-                "files failed {mended} times and were replaced, nothing is lost by that: look after the disk"
+                "{times}, nothing is lost by that: look after the disk"
             ));
         }
         let older = self
@@ -119,10 +164,13 @@ impl Troubles {
             .damages
             .saturating_sub(self.damages.len() as u64);
         if older > 0 {
-            sentences.push(format!(
-                "{older} damaged places were found before the ones named here"
-            ));
+            let places = match older {
+                1 => "1 damaged place was".to_owned(),
+                _ => format!("{older} damaged places were"),
+            };
+            sentences.push(format!("{places} found before the ones named here"));
         }
+        sentences.extend(self.no_checkpoint.clone());
         let named = self.damages.iter();
         sentences.extend(named.map(|damage| format!("damaged data: {damage}")));
         sentences
@@ -135,6 +183,7 @@ impl AddAssign for Troubles {
         self.damages.extend(other.damages);
         let surplus = self.damages.len().saturating_sub(KEPT_DAMAGES);
         self.damages.drain(..surplus);
+        self.no_checkpoint = other.no_checkpoint;
     }
 }
 
@@ -168,15 +217,42 @@ mod tests {
         }
         counts.add_mended();
         let mut troubles = counts.troubles();
-        troubles += Troubles::default();
+        let before = std::mem::take(&mut troubles);
+        troubles += before;
         assert_eq!(troubles.damages.len(), KEPT_DAMAGES);
         let sentences = troubles.sentences();
-        assert!(sentences[0].contains("1 times"), "{sentences:?}");
+        assert!(
+            sentences[0].starts_with("a file failed and"),
+            "{sentences:?}"
+        );
         assert!(sentences[1].starts_with("2 damaged"), "{sentences:?}");
         assert_eq!(
             sentences[2],
             "damaged data: log/channel.1/00.log at byte 1000: bad checksum; offsets 5 to 7 are lost; 10 bytes are \
              skipped, not copied"
         );
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_written_is_named_until_one_is() {
+        let counts = Counts::default();
+        for kind in [
+            std::io::ErrorKind::StorageFull,
+            std::io::ErrorKind::NotFound,
+        ] {
+            let path = std::path::Path::new("/data/checkpoint");
+            counts.add_failed_checkpoint(&IoFault::of("write checkpoint", path)(kind.into()));
+        }
+        let mut troubles = counts.troubles();
+        assert_eq!(troubles.counts.failed_checkpoints, 2);
+        let sentences = troubles.sentences();
+        assert_eq!(sentences.len(), 1, "{sentences:?}");
+        for part in ["/data/checkpoint", "were removed"] {
+            assert!(sentences[0].contains(part), "{sentences:?}");
+        }
+        counts.checkpoint_written();
+        troubles += counts.troubles();
+        assert_eq!(troubles.sentences(), Vec::<String>::new());
+        assert_eq!(troubles.counts.failed_checkpoints, 4);
     }
 }

@@ -324,6 +324,7 @@ impl Engine {
     }
 
     fn checkpoint_failed(&mut self, fault: &IoFault) {
+        self.shared.counts.add_failed_checkpoint(fault);
         self.changed = true;
         let soon = self
             .options

@@ -152,37 +152,42 @@ struct RealLock {
 
 impl Lock for RealLock {}
 
-/// A process id with the command line it was started with, as far as that can be read. Definitions (`-Dkey=value`) are
-/// left out: their values may be secrets.
+/// A process id with the command line it was started with, as far as that can be read.
 fn with_command_line(holder: &str) -> String {
-    const MOST_CHARACTERS: usize = 200;
     let Ok(process) = holder.parse::<u32>() else {
         return holder.to_string();
     };
+    if process == std::process::id() {
+        return format!("{holder}, which is this one, for another log of its own");
+    }
     let Ok(line) = fs::read(format!("/proc/{process}/cmdline")) else {
         return holder.to_string();
     };
-    let line = String::from_utf8_lossy(&line);
-    let words: Vec<_> = line
-        .split('\0')
-        .filter(|word| !word.is_empty() && !word.starts_with("-D"))
-        .collect();
-    let line: String = words
-        .join(" ")
-        .chars()
-        .map(|character| {
-            if character.is_control() {
-                ' '
-            } else {
-                character
-            }
-        })
-        .take(MOST_CHARACTERS)
-        .collect();
+    let line = shown_command_line(&String::from_utf8_lossy(&line));
     match line.is_empty() {
         true => holder.to_string(),
         false => format!("{holder} ({line})"),
     }
+}
+
+/// The words of a command line that are no definitions (`-Dkey=value`, `-D key=value`): their values may be secrets.
+fn shown_command_line(line: &str) -> String {
+    const MOST_CHARACTERS: usize = 200;
+    let mut words = line.split('\0').filter(|word| !word.is_empty());
+    let mut shown = Vec::new();
+    while let Some(word) = words.next() {
+        match word.strip_prefix("-D") {
+            None => shown.push(word),
+            Some("") => drop(words.next()),
+            Some(_) => {}
+        }
+    }
+    let plain = |character: char| match character.is_control() {
+        true => ' ',
+        false => character,
+    };
+    let line = shown.join(" ");
+    line.chars().map(plain).take(MOST_CHARACTERS).collect()
 }
 
 impl Fs for RealFs {
@@ -363,4 +368,26 @@ pub(crate) fn read_whole(fs: &dyn Fs, path: &Path, limit: u64) -> io::Result<Vec
     let found = file.read_full(&mut bytes, 0)?;
     bytes.truncate(found);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_not_shown_of_a_command_line() {
+        for (line, shown) in [
+            (
+                "flafka\0agent\0-Dpassword=a\0-D\0password=b\0-n\0a1\0",
+                "flafka agent -n a1",
+            ),
+            ("flafka\0\0-D\0", "flafka"),
+            ("a\nb\0-Dx", "a b"),
+        ] {
+            assert_eq!(shown_command_line(line), shown);
+        }
+        assert_eq!(shown_command_line(&"x".repeat(999)).len(), 200);
+        let own = with_command_line(&std::process::id().to_string());
+        assert!(own.contains("this one"), "{own}");
+    }
 }

@@ -345,6 +345,7 @@ impl Engine {
         if lsn >= self.covered.lsn {
             self.covered = Covered { lsn, place };
         }
+        self.shared.counts.checkpoint_written();
         let mut sequences = self.journal.forget_before(place.0, journal_bytes);
         let failed = self.journal.take_failed(&mut sequences);
         self.remove_failed(failed);

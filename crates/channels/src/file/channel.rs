@@ -59,7 +59,7 @@ impl ChannelFactory for FileChannelFactory {
 
 /// A channel whose events lie on the disk.
 pub struct FileChannel {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Shared {
@@ -329,9 +329,7 @@ impl Shared {
             .map_err(|error| self.failed("read the log", true, error))?;
         let accounted = volume.accounted.swap(size, Ordering::SeqCst);
         if size > accounted {
-            let more = size - accounted;
-            let forgotten = self.room.forget_permits(more);
-            self.over.fetch_add(more - forgotten, Ordering::SeqCst);
+            self.take_room_or_more(size - accounted);
         } else {
             self.give_room(accounted - size);
         }
@@ -339,6 +337,12 @@ impl Shared {
         let change = size as i64 - before as i64;
         self.counters.shift(Metric::ChannelSize, change);
         Ok(())
+    }
+
+    /// Takes room whether there is any or not; what is beyond the capacity is the first that comes back.
+    pub(super) fn take_room_or_more(&self, events: usize) {
+        let forgotten = self.room.forget_permits(events);
+        self.over.fetch_add(events - forgotten, Ordering::SeqCst);
     }
 
     /// Takes room for a batch, waiting up to `keep-alive`.
@@ -365,7 +369,7 @@ impl Shared {
     }
 
     /// Stores a batch that has room, and shows it to the takes. Has to be finished once begun.
-    async fn put(&self, volumes: &Volumes, batch: Batch) -> Result<(), ChannelError> {
+    pub(super) async fn put(&self, volumes: &Volumes, batch: Batch) -> Result<(), ChannelError> {
         let stored = self.spread(volumes, &batch).await;
         match &stored {
             Ok(()) => {

@@ -14,6 +14,7 @@
 //! Flume's own files are a different format: a directory that holds them is refused until [`import`] has taken over what
 //! waits in them.
 
+mod beyond;
 mod byte_room;
 mod channel;
 mod config;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use flafka_flow::channel::{ChannelError, error_chain};
 use flafka_flow::counters::Metric;
 use flafka_log_store::{
-    CommitError, Log, LogOptions, OpenError, ReadError, StreamId, StreamSettings, SystemClock,
+    CommitError, Log, LogOptions, OpenError, ReadError, RecoveryReport, StreamId, StreamSettings,
+    SystemClock,
 };
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -263,11 +264,7 @@ impl Shared {
             error: self.failed("open the log", true, error),
             is_fatal,
         })?;
-        info!(
-            channel = &*self.name,
-            ?report,
-            "file channel opened its log"
-        );
+        tell(&self.name, &volume.dir, &report);
         let opened = self.open_stream(volume, &log, masters).await;
         if opened.is_err()
             && let Err(error) = log.close().await
@@ -333,6 +330,41 @@ impl Shared {
             is_fatal: !matches!(error, EncryptionError::Store(_)),
             error: self.failed("open the encryption keys", error.is_retriable(), error),
         })
+    }
+}
+
+/// Says how a log was opened; what was nothing is left out. Damage was named where it was found.
+fn tell(channel: &str, dir: &Path, report: &RecoveryReport) {
+    let some = |count: u64| (count > 0).then_some(count);
+    let how = match (report.created, report.clean) {
+        (true, _) => "made new",
+        (false, true) => "closed in order before",
+        (false, false) => "not closed before, recovered",
+    };
+    info!(
+        channel,
+        dir = %dir.display(),
+        how,
+        replayed_frames = some(report.frames),
+        dropped_frames = some(report.dropped_frames),
+        restored_bytes = some(report.redone_bytes),
+        checked_bytes = some(report.checked_bytes),
+        damaged_places = some(report.damages.len() as u64),
+        "file channel opened its log"
+    );
+    for cut in &report.cuts {
+        let (file, bytes) = (cut.path.display(), cut.bytes);
+        match cut.acknowledged_weakly {
+            true => {
+                warn!(channel, %file, bytes, "the end of a file is cut: what a power cut had lost, acknowledged before its sync")
+            }
+            false => {
+                info!(channel, %file, bytes, "the end of a file is cut: it was never acknowledged")
+            }
+        }
+    }
+    for path in &report.set_aside {
+        warn!(channel, path = %path.display(), "set aside at the start: it belongs to nothing that the log knows");
     }
 }
 

@@ -450,3 +450,34 @@ async fn the_byte_capacity_bounds_the_data_files() {
     }
     channel.stop().await.expect("stop");
 }
+
+/// Somebody removes the directory of a running channel: what is put goes into files without names, and that is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_directory_is_named_as_soon_as_a_checkpoint_is_due() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let data = root.path().join("data");
+    let channel = bare(&data, &[("checkpointInterval", "1000")]);
+    channel.start().await.expect("start");
+    channel.put(numbers(0..10)).await.expect("put");
+    assert_eq!(channel.warnings(), Vec::<String>::new());
+    // The channel writes while its files go, so some may be new.
+    while data.try_exists().expect("look") {
+        drop(std::fs::remove_dir_all(&data));
+    }
+    drop(channel.put(numbers(10..20)).await);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let named = loop {
+        if let Some(warning) = channel.warnings().pop() {
+            break warning;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "nothing is said");
+        tokio::task::yield_now().await;
+    };
+    assert!(
+        named.contains("no checkpoint can be written") && named.contains("were removed"),
+        "{named}"
+    );
+    channel.refresh();
+    assert!(channel.counters().get(Metric::CheckpointWriteErrorCount) > 0);
+    drop(channel.stop().await);
+}

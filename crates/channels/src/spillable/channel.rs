@@ -249,7 +249,11 @@ impl Channel for SpillableChannel {
         {
             let mut line = held.line();
             if !line.memory.open {
-                return Ok(());
+                // Taken over from the channel before a reload, and nowhere to put it.
+                return match self.overflow.is_some() && held.in_memory() > 0 {
+                    true => Err(held.stranded("the overflow is not open".into())),
+                    false => Ok(()),
+                };
             }
             line.memory.open = false;
             line.forget_overflow();
@@ -290,7 +294,7 @@ impl Channel for SpillableChannel {
     }
 
     fn refresh(&self) {
-        let held = self.held.in_memory.load(Ordering::Relaxed) + self.on_disk();
+        let held = self.held.in_memory() + self.on_disk();
         self.counters.set(Metric::ChannelSize, held as i64);
         if let Some(overflow) = &self.overflow {
             overflow.refresh();
@@ -384,6 +388,23 @@ impl Held {
     pub(super) fn closed(&self) -> ChannelError {
         ChannelError::Closed {
             channel: Arc::clone(&self.name),
+        }
+    }
+
+    /// Events of the memory part, leased ones included.
+    pub(super) fn in_memory(&self) -> usize {
+        self.in_memory.load(Ordering::Relaxed)
+    }
+
+    /// What memory holds has no place on the disk.
+    pub(super) fn stranded(
+        &self,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    ) -> ChannelError {
+        ChannelError::Stranded {
+            channel: Arc::clone(&self.name),
+            events: self.in_memory(),
+            source,
         }
     }
 

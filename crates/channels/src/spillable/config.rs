@@ -20,8 +20,9 @@ flafka_flow::settings! {
     /// channel on quiet days, as roomy as a disk on bad ones, and always in the order of the puts.
     ///
     /// **A crash loses what memory holds**, up to `memoryCapacity` events; what lies in the overflow survives. An ordered
-    /// stop moves what memory holds into the overflow. Where an acknowledged event must never be lost, take the file
-    /// channel.
+    /// stop moves what memory holds into the overflow, behind what lies there and beyond `overflowCapacity` if need be; if
+    /// the disk refuses it, the process says what is lost and ends with a failure. Where an acknowledged event must never be
+    /// lost, take the file channel.
     pub struct SpillableKeys {
         /// Events that the memory part holds at most, those in open leases included; a crash loses these. 0: no memory
         /// part, every put goes to the disk.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flafka_flow::Batch;
 use flafka_flow::channel::{Channel, ChannelError, TakeLimit};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::channel::{Held, SpillableChannel};
 use crate::file::{FileChannel, Finishing};
@@ -76,12 +76,23 @@ impl SpillableChannel {
         .await
     }
 
-    /// Moves what memory holds into the overflow, in its order, so that the end of the process does not lose it.
+    /// Moves what memory holds into the overflow, in its order, so that the end of the process does not lose it. Its
+    /// capacity does not count here: what is acknowledged has to go somewhere, and only the disk can refuse it.
     pub(super) async fn move_to_overflow(
         &self,
         overflow: &Arc<FileChannel>,
     ) -> Result<(), ChannelError> {
         let held = &self.held;
+        if held.in_memory() > 0 && overflow.fault().is_some() {
+            // The last chance: what has failed may work again.
+            if let Err(error) = overflow.reopen().await {
+                warn!(
+                    channel = &*held.name,
+                    error = error.chain(),
+                    "the overflow cannot be opened again"
+                );
+            }
+        }
         let limit = TakeLimit::events(self.transaction_capacity);
         let mut moved = 0;
         loop {
@@ -94,23 +105,9 @@ impl SpillableChannel {
             }
             let batch = joined(&taken);
             let events = batch.len();
-            if let Err(error) = overflow.put(batch).await {
-                let left = {
-                    let mut line = held.line();
-                    line.memory.put_back(taken);
-                    let segments = line.memory.segments.iter();
-                    segments.map(|segment| segment.batch.len()).sum::<usize>()
-                };
-                return Err(ChannelError::Failed {
-                    channel: Arc::clone(&held.name),
-                    action: "move what memory holds into the overflow",
-                    retriable: true,
-                    source: format!(
-                        "{left} events stay in memory (a reload keeps them, the end of the process loses them): {}",
-                        error.chain()
-                    )
-                    .into(),
-                });
+            if let Err(error) = overflow.put_beyond_capacity(batch).await {
+                held.line().memory.put_back(taken);
+                return Err(held.stranded(error.into()));
             }
             held.release(&taken);
             moved += events;
@@ -122,7 +119,10 @@ impl SpillableChannel {
                 "what memory held was moved into the overflow"
             );
         }
-        Ok(())
+        match held.in_memory() {
+            0 => Ok(()),
+            _ => Err(held.stranded("sinks have not given them back".into())),
+        }
     }
 
     /// Opens the overflow again after a fault, while the channel goes on.

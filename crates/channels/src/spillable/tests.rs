@@ -302,33 +302,67 @@ async fn a_stop_moves_memory_into_the_overflow_and_a_crash_keeps_only_the_overfl
     last.stop().await.expect("stop");
 }
 
+/// The capacity bounds puts, not a stop: afterwards the overflow is over-full until as much is delivered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_does_not_fit_into_the_overflow_at_a_stop_is_said_and_kept_over_a_reload() {
+async fn a_stop_moves_memory_into_a_full_overflow_too() {
     let root = tempfile::tempdir().expect("temporary folder");
     let channel = open(root.path(), "60", "50").await;
     for first in [0, 30] {
-        channel
-            .put(numbers(first..first + 30))
-            .await
-            .expect("memory");
+        let batch = numbers(first..first + 30);
+        channel.put(batch).await.expect("memory");
     }
-    channel.put(numbers(60..80)).await.expect("disk");
-    let refused = channel.stop().await.expect_err("30 of 60 have room");
-    assert!(
-        refused.chain().contains("60 events stay in memory"),
-        "{}",
-        refused.chain()
-    );
+    channel.put(numbers(60..110)).await.expect("disk");
+    let full = channel.put(numbers(110..111)).await;
+    assert!(matches!(full, Err(ChannelError::Full { .. })), "{full:?}");
+    channel.stop().await.expect("the disk has room");
+    assert_eq!(size(&channel).0, 0);
+
+    let next = open(root.path(), "0", "50").await;
+    assert_eq!(size(&next), (0, 110, 110));
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let full = next.put(numbers(110..111)).await;
+        assert!(matches!(full, Err(ChannelError::Full { .. })), "{full:?}");
+        let lease = take(&next, 30).await;
+        seen.extend(to_numbers(lease.batch()));
+        lease.commit().await.expect("commit");
+    }
+    let left = 110 - seen.len();
+    next.put(numbers(110..111)).await.expect_err("exactly full");
+    seen.extend(drain(&next).await);
+    let expected: Vec<usize> = (60..110).chain(0..60).collect();
+    assert_eq!(seen, expected, "{left} were left");
+    next.put(numbers(0..50)).await.expect("all room is back");
+    let full = next.put(numbers(50..51)).await;
+    assert!(matches!(full, Err(ChannelError::Full { .. })), "{full:?}");
+    next.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_disk_refuses_at_a_stop_is_an_error_and_kept_over_a_reload() {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let first = open(root.path(), "60", "50").await;
+    first.put(numbers(0..30)).await.expect("memory");
+    first.stop().await.expect("stop");
+    // Read and delivered as long as that is all: but nothing new has room.
+    let full_disk = [("minimumRequiredSpace", "9000000000000000000")];
+    let channel = bare(root.path(), &full_disk);
+    channel.start().await.expect("start");
+    channel.put(numbers(30..80)).await.expect("memory");
+    let refused = channel.stop().await.expect_err("no room on the disk");
+    let text = refused.chain();
+    let is_stranded = matches!(refused, ChannelError::Stranded { events: 50, .. });
+    assert!(is_stranded && text.contains("50 acknowledged"), "{text}");
     let context = BuildContext {
         contents: channel.contents(),
         ..build_context("c1")
     };
-    let more = [("memoryCapacity", "100"), ("overflowCapacity", "10000")];
-    let next = built(&config(root.path(), &more), &context);
+    let next = built(&config(root.path(), &[]), &context);
+    let unopened = next.stop().await.expect_err("memory has them still");
+    assert!(matches!(unopened, ChannelError::Stranded { .. }));
     next.start().await.expect("start");
-    assert_eq!(size(&next), (60, 20, 80));
-    let expected: Vec<usize> = (60..80).chain(0..60).collect();
-    assert_eq!(drain(&next).await, expected);
+    assert_eq!(size(&next), (50, 30, 80));
+    assert_eq!(drain(&next).await, (0..80).collect::<Vec<_>>());
     next.stop().await.expect("stop");
 }
 

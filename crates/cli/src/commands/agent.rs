@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use flafka_agent::{Agent, Deadlines, HealthBoard, KeptChannels};
+use flafka_agent::{Agent, Deadlines, HealthBoard, KeptChannels, Stopped};
 use flafka_config::topology::AgentConfig;
 use flafka_flow::clock::SystemClock;
 use flafka_flow::counters::CountersRegistry;
@@ -14,9 +14,9 @@ use tracing::{info, warn};
 
 use super::check::{Checked, check};
 use super::kafka::runtime;
-use super::running::{Definitions, Shown, run_agents, serve_monitoring, stop_on_signals};
+use super::running::{Definitions, Shown, ending, run_agents, serve_monitoring, stop_on_signals};
 use crate::arguments::{AgentOptions, ConfigurationOptions, JavaOptions};
-use crate::exit::{Ending, Outcome, say};
+use crate::exit::{Ending, Outcome, chain, say};
 use crate::logging;
 
 pub(crate) fn run(mut options: AgentOptions) -> Outcome {
@@ -55,10 +55,7 @@ async fn run_until_stopped(
         let changed = watch(options, &mut seen, &stop);
         tokio::pin!(running, changed);
         let next = tokio::select! {
-            ended = &mut running => {
-                ended?;
-                return Ok(Ending::Done);
-            }
+            ended = &mut running => return Ok(ending(ended?)),
             next = &mut changed => next,
         };
         if let Some(next) = &next {
@@ -66,13 +63,12 @@ async fn run_until_stopped(
             shown.kept.prepare(std::slice::from_ref(next), &registry);
         }
         round.cancel();
-        running.await?;
+        let stopped = running.await?;
         let Some(next) = next else {
-            return Ok(Ending::Done);
+            return Ok(ending(stopped));
         };
         if stop.is_cancelled() {
-            drain_kept(&next, &shown).await?;
-            return Ok(Ending::Done);
+            return Ok(ending(stopped.max(drain_kept(&next, &shown).await?)));
         }
         info!(
             agent = next.name,
@@ -84,11 +80,11 @@ async fn run_until_stopped(
 
 /// A stop in the middle of a reload: the old agent has left what its channels held to the new one, which is started to
 /// deliver it and stopped at once, with the time that a stop gives for that.
-async fn drain_kept(agent: &AgentConfig, shown: &Shown) -> anyhow::Result<()> {
+async fn drain_kept(agent: &AgentConfig, shown: &Shown) -> anyhow::Result<Stopped> {
     const START: Duration = Duration::from_secs(5);
     const LOOK: Duration = Duration::from_millis(20);
     if !shown.kept.holds_any() {
-        return Ok(());
+        return Ok(Stopped::Whole);
     }
     let round = CancellationToken::new();
     let agents = std::slice::from_ref(agent);
@@ -131,12 +127,12 @@ async fn watch(
             Ok(Checked::Good(agents)) => match buildable(agents, &options.name) {
                 Ok(agent) => {
                     if let Err(error) = write_backup(options) {
-                        warn!(error = format!("{error:#}"), "the backup was not written");
+                        warn!(error = chain(&error), "the backup was not written");
                     }
                     return Some(agent);
                 }
                 Err(error) => warn!(
-                    error = format!("{error:#}"),
+                    error = chain(&error),
                     "the new configuration is not used; the old one keeps running"
                 ),
             },
@@ -144,7 +140,7 @@ async fn watch(
                 warn!("the new configuration has errors; the old one keeps running")
             }
             Err(error) => warn!(
-                error = format!("{error:#}"),
+                error = chain(&error),
                 "the new configuration cannot be read; the old one keeps running"
             ),
         }

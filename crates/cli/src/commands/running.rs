@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use flafka_agent::{Agent, AgentOptions, ComponentState, Deadlines, HealthBoard, KeptChannels};
+use flafka_agent::{
+    Agent, AgentOptions, ComponentState, Deadlines, HealthBoard, KeptChannels, Stopped,
+};
 use flafka_broker::log_dirs::LogDirs;
 use flafka_broker::metrics::Housekeeping;
 use flafka_broker::{Broker, BrokerMetrics};
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::kafka::pairs;
+use crate::exit::Ending;
 
 /// Flume's default monitoring port.
 const MONITORING_PORT: u16 = 41414;
@@ -431,12 +434,12 @@ pub(crate) fn serve(console: Console, shown: &Shown, stop: &CancellationToken) {
     });
 }
 
-/// Builds and runs agents until `stop`; returns when all have stopped in order.
+/// Builds and runs agents until `stop`; returns when all have stopped in order, with the worst of their ends.
 pub(crate) async fn run_agents(
     agents: &[AgentConfig],
     shown: &Shown,
     stop: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Stopped> {
     let registry = flafka_agent::registry();
     shown.counters.clear();
     let options = AgentOptions {
@@ -457,11 +460,20 @@ pub(crate) async fn run_agents(
     for agent in built {
         running.spawn(agent.run(stop.clone()));
     }
+    let mut worst = Stopped::Whole;
     while let Some(ended) = running.join_next().await {
-        ended.context("an agent ended with a defect")?;
+        worst = worst.max(ended.context("an agent ended with a defect")?);
     }
     shown.set_channels(Vec::new());
-    Ok(())
+    Ok(worst)
+}
+
+/// What the shell sees of agents that have stopped: a loss was logged, and is a failure.
+pub(crate) fn ending(stopped: Stopped) -> Ending {
+    match stopped {
+        Stopped::Whole => Ending::Done,
+        Stopped::WithLoss => Ending::Failed,
+    }
 }
 
 /// How long a stop of the broker may take.

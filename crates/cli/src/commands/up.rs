@@ -9,7 +9,7 @@ use super::broker;
 use super::check::{Checked, check};
 use super::kafka::runtime;
 use super::running::{
-    BROKER_DEADLINE, Definitions, Shown, run_agents, serve_monitoring, stop_on_signals,
+    BROKER_DEADLINE, Definitions, Shown, ending, run_agents, serve_monitoring, stop_on_signals,
 };
 use crate::arguments::UpOptions;
 use crate::exit::{Ending, Outcome};
@@ -49,9 +49,9 @@ pub(crate) fn run(options: UpOptions) -> Outcome {
             return Err(fault);
         }
         closed.context("close the log")?;
-        ran?;
+        let stopped = ran?;
         info!("stopped");
-        Ok(Ending::Done)
+        Ok(ending(stopped))
     })
 }
 
