@@ -124,3 +124,62 @@ fn a_good_file_has_no_problems() -> Result<()> {
     );
     Ok(())
 }
+
+/// Two channels of an agent that would write the same files, however the paths are spelt.
+#[test]
+fn channels_that_share_a_place_are_named() -> Result<()> {
+    let file = |keys: &str| format!("file\n{keys}\n");
+    let dirs = |of: &str, dirs: &str| format!("a1.channels.{of}.dataDirs = {dirs}");
+    let jdbc = |of: &str| format!("jdbc\na1.channels.{of}.driver.url = jdbc:sqlite:/x/events.db\n");
+    let plain = || file("");
+    let cases = [
+        (
+            plain(),
+            plain(),
+            "that of the channel `one`; it is the default of dataDirs",
+        ),
+        (
+            file(&dirs("one", "/x/data")),
+            file(&dirs("two", "/y,/x/other/.././data/")),
+            "the directory /x/data is that of the channel `one`",
+        ),
+        (
+            file(&dirs("one", "/x")),
+            file(&dirs("two", "/x/y")),
+            "the directory /x/y lies in /x, that of the channel `one`",
+        ),
+        (
+            file(&dirs("one", "/y,/x/a,/x/../x")),
+            file(&dirs("two", "/z")),
+            "in the directory /x lies /x/a, that of this channel too",
+        ),
+        (
+            "SPILLABLEMEMORY\n".to_owned(),
+            plain(),
+            "file-channel/data is that of the channel `one`",
+        ),
+        (
+            jdbc("one"),
+            jdbc("two"),
+            "the file /x/events.db is that of the channel `one`",
+        ),
+        (file(&dirs("one", "/x/a")), file(&dirs("two", "/x/ab")), ""),
+        ("jdbc\n".to_owned(), "jdbc\n".to_owned(), ""),
+    ];
+    let place = Place::new()?;
+    for (one, two, says) in cases {
+        let text = format!(
+            "a1.sources = s\na1.channels = one two\na1.sinks = k l\n\
+             a1.sources.s.type = seq\na1.sources.s.channels = one two\n\
+             a1.sinks.k.type = null\na1.sinks.k.channel = one\n\
+             a1.sinks.l.type = null\na1.sinks.l.channel = two\n\
+             a1.channels.one.type = {one}a1.channels.two.type = {two}"
+        );
+        let conf = place.file("flume.conf", &text)?;
+        let checked = flafka(&["check", conf.to_str().context("not text")?])?;
+        let is_good = checked.status.success();
+        ensure!(is_good == says.is_empty(), "{text}\n{}", checked.stdout);
+        ensure!(checked.stdout.contains(says), "{text}\n{}", checked.stdout);
+    }
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use flafka_flow::counters::{Counters, Metric};
 use flafka_flow::registry::ChannelEntry;
+use flafka_flow::settings::Reader;
 use flafka_log_store::LogCounts;
 
 pub mod file;
@@ -29,6 +30,29 @@ pub fn count_troubles(counters: &Counters, counts: LogCounts) {
         (Metric::CheckpointWriteErrorCount, counts.failed_checkpoints),
     ] {
         counters.set(metric, i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+/// Refuses transactions that are larger than the channel, at the key that is written.
+pub(crate) fn check_transactions(
+    reader: &mut Reader<'_>,
+    transaction: usize,
+    capacity_key: &str,
+    capacity: usize,
+) {
+    const KEY: &str = "transactionCapacity";
+    if transaction <= capacity {
+        return;
+    }
+    if reader.section().entries.contains_key(KEY) {
+        let message = format!("{KEY} {transaction} is larger than {capacity_key} {capacity}");
+        let allowed = format!("a number up to {capacity_key}, {capacity}");
+        reader.error(KEY, message, Some(allowed));
+    } else {
+        let message =
+            format!("{KEY}, by default {transaction}, is larger than {capacity_key} {capacity}");
+        let allowed = format!("at least {transaction}, or set {KEY} to at most {capacity} too");
+        reader.error(capacity_key, message, Some(allowed));
     }
 }
 

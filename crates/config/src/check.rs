@@ -1,6 +1,7 @@
 //! The one way in: load, look up, check everything, keep what a report needs.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use flafka_flow::registry::Registry;
 use flafka_flow::settings::{Problem, Severity, Span, nearest};
@@ -81,7 +82,8 @@ fn check(
     }
     filters::apply(&mut loaded, &options.environment);
     let mut found = std::mem::take(&mut loaded.problems);
-    let topology = topology::build(&loaded, registry, options.lenient);
+    let home = options.environment.get("HOME").map_or("/", String::as_str);
+    let topology = topology::build(&loaded, registry, options.lenient, Path::new(home));
     found.extend(topology.problems);
     comments::annotate(&loaded, &mut found);
     let downgrade = |problem: &mut Problem| {

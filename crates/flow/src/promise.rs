@@ -21,6 +21,8 @@ pub struct Promise {
     pub capacity_bytes: Option<u64>,
     /// What happens at the limit, or what the limit is when no number says it.
     pub when_full: String,
+    /// What is encrypted, and how; `None` = nothing is.
+    pub encrypted: Option<String>,
     /// Where the data is; empty when it is not in files of this machine.
     pub directories: Vec<PathBuf>,
 }

@@ -154,6 +154,23 @@ pub trait ChannelFactory: 'static {
 
     /// What a channel of these settings promises; `home` is where Flume's default paths begin. Touches no files.
     fn promise(config: &Self::Config, home: &Path) -> Promise;
+
+    /// Where a channel of these settings and this name keeps its events, to itself; `home` is where Flume's default paths
+    /// begin. Touches no files.
+    fn places(_config: &Self::Config, _home: &Path, _channel: &str) -> Vec<StoragePlace> {
+        Vec::new()
+    }
+}
+
+/// A file or a directory that one channel alone may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoragePlace {
+    /// The key that names it.
+    pub key: &'static str,
+    /// As the settings have it.
+    pub path: PathBuf,
+    /// Whether it is a directory.
+    pub is_directory: bool,
 }
 
 /// Makes sinks of one type.
@@ -299,6 +316,11 @@ entry! {
         /// What it promises; `None` when the settings are not valid.
         promise: fn(&Section, &Path) -> Option<Promise> =
             |section, home| F::Config::from_section(section, &mut Report::new()).map(|config| F::promise(&config, home));
+        /// Where it keeps its events; nothing when the settings are not valid.
+        places: fn(&Section, &Path, &str) -> Vec<StoragePlace> = |section, home, channel| {
+            let config = F::Config::from_section(section, &mut Report::new());
+            config.map_or_else(Vec::new, |config| F::places(&config, home, channel))
+        };
     }
 }
 

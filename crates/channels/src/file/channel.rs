@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use flafka_flow::channel::{Channel, ChannelError, Lease, TakeLimit, error_chain};
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
-use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
+use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, StoragePlace, TypeNames};
 use flafka_flow::{Batch, Promise};
 use flafka_log_store::{Fs, LogCounts, RealFs};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
@@ -54,6 +54,10 @@ impl ChannelFactory for FileChannelFactory {
 
     fn promise(config: &FileChannelConfig, home: &Path) -> Promise {
         config.promise(home)
+    }
+
+    fn places(config: &FileChannelConfig, home: &Path, _channel: &str) -> Vec<StoragePlace> {
+        config.places(home)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flafka_flow::registry::StoragePlace;
 use flafka_flow::settings;
 use flafka_flow::settings::{
     BadValue, ByteSize, CommaList, LenientCount, Millis, Names, Prefixed, Reader, Seconds, Setting,
@@ -10,6 +11,7 @@ use flafka_flow::settings::{
 use flafka_log_store::Durability;
 
 use super::encryption::KeySource;
+use crate::check_transactions;
 
 /// Flume's largest log file, and its default.
 const LARGEST_FILE: u64 = 1_623_195_647;
@@ -18,6 +20,9 @@ const LEAST_SEGMENT: u64 = 1 << 20;
 const LARGEST_SEGMENT: u64 = 256 << 20;
 /// `flafka.byteCapacity` for one directory: room for eight data files of 2 MiB.
 const LEAST_BYTE_CAPACITY: u64 = 16 << 20;
+/// Flume's default of `checkpointInterval`, and how far apart checkpoints are at least.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+const LEAST_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Flume's floor for `minimumRequiredSpace`.
 const LEAST_SPACE: u64 = 1 << 20;
 
@@ -81,9 +86,9 @@ settings! {
         /// Seconds that a put waits for room, and a take for a first event (Flume's take does not
         /// wait).
         "keep-alive" => keep_alive: Seconds = Seconds(Duration::from_secs(3)),
-        /// Milliseconds between checkpoints while something changes.
-        "checkpointInterval" => checkpoint_interval: Millis = Millis(Duration::from_secs(30)),
-        /// Largest data file in bytes; at most 1623195647. Files are kept below 256 MiB in any
+        /// Milliseconds between checkpoints while something changes; at least 1000. 0 means the default.
+        "checkpointInterval" => checkpoint_interval: Millis = Millis(CHECKPOINT_INTERVAL),
+        /// Largest data file in bytes; at most 1623195647. Files are kept between 1 MiB and 256 MiB in any
         /// case, so that delivered events free the disk sooner.
         "maxFileSize" => max_file_size: ByteSize = ByteSize(LARGEST_FILE),
         /// Free space in bytes that puts leave on the volume; at least 1 MiB. Takes go on below
@@ -133,9 +138,16 @@ settings! {
         "use-fast-replay": "there is no replay: a start reads a checkpoint and the tail of the journal",
     }
     check(|config: &FileChannelConfig, reader: &mut Reader<'_>| {
-        if config.transaction_capacity > config.capacity {
-            let allowed = format!("at most the capacity, {}", config.capacity.0);
-            reader.error("transactionCapacity", "larger than the capacity", Some(allowed));
+        check_transactions(reader, config.transaction_capacity.0, "capacity", config.capacity.0);
+        match config.checkpoint_interval.0 {
+            Duration::ZERO => reader.note("checkpointInterval", "0 means the default, 30000, as in Flume"),
+            interval if interval < LEAST_CHECKPOINT_INTERVAL => {
+                reader.note("checkpointInterval", "checkpoints are at least 1000 ms apart, as in Flume");
+            }
+            _ => {}
+        }
+        if config.max_file_size.0 < LEAST_SEGMENT {
+            reader.note("maxFileSize", "less than the floor of data files; 1048576 counts");
         }
         if config.max_file_size.0 > LARGEST_FILE {
             reader.note("maxFileSize", "larger than Flume allows; 1623195647 counts, as in Flume");
@@ -143,16 +155,31 @@ settings! {
         if config.minimum_required_space.0 < LEAST_SPACE {
             reader.note("minimumRequiredSpace", "less than Flume's floor; 1 MiB counts, as in Flume");
         }
-        let dirs = &config.data_dirs.0;
-        if let Some(twice) = dirs.iter().enumerate().find_map(|(at, dir)| dirs[..at].contains(dir).then_some(dir)) {
-            reader.error("dataDirs", format!("{twice} stands there twice"), None);
-        }
+        check_dirs(reader);
         let least = LEAST_BYTE_CAPACITY * config.data_dirs.0.len().max(1) as u64;
         if config.byte_capacity.is_some_and(|bytes| bytes.0 < least) {
             reader.error("flafka.byteCapacity", "too small for the data directories", Some(format!("at least {least}")));
         }
         check_encryption(config, reader);
     })
+}
+
+/// The list as written: parsed, a directory that stands there twice is there once, and no directory is the default.
+fn check_dirs(reader: &mut Reader<'_>) {
+    let Some(written) = reader.section().entries.get("dataDirs") else {
+        return;
+    };
+    let dirs: Vec<&str> = written.value.split(',').map(str::trim).collect();
+    let dirs: Vec<&str> = dirs.into_iter().filter(|dir| !dir.is_empty()).collect();
+    if dirs.is_empty() && !written.value.trim().is_empty() {
+        let allowed = "directories separated by commas".to_owned();
+        reader.error("dataDirs", "names no directory", Some(allowed));
+    }
+    let is_twice = |(at, dir): (usize, &&str)| dirs[..at].contains(dir);
+    if let Some((_, twice)) = dirs.iter().enumerate().find(|found| is_twice(*found)) {
+        let message = format!("names {twice} twice: each directory has one log");
+        reader.error("dataDirs", message, None);
+    }
 }
 
 /// What belongs together, and what has no meaning alone.
@@ -253,6 +280,16 @@ impl FileChannelConfig {
         self.data_dirs.0.iter().map(below_home).collect()
     }
 
+    /// [`FileChannelConfig::data_dirs`], as what this channel has to itself.
+    pub(crate) fn places(&self, home: &Path) -> Vec<StoragePlace> {
+        let of = |path| StoragePlace {
+            key: "dataDirs",
+            path,
+            is_directory: true,
+        };
+        self.data_dirs(home).into_iter().map(of).collect()
+    }
+
     /// The folder of the log in a data directory.
     pub fn log_dir(data_dir: &Path) -> PathBuf {
         data_dir.join(super::import::LOG_FOLDER)
@@ -277,7 +314,14 @@ impl FileChannelConfig {
         u32::try_from(self.max_file_size.0.clamp(LEAST_SEGMENT, largest)).unwrap_or(256 << 20)
     }
 
-    pub(super) fn min_free_bytes(&self) -> u64 {
+    pub(super) fn checkpoint_interval(&self) -> Duration {
+        match self.checkpoint_interval.0 {
+            Duration::ZERO => CHECKPOINT_INTERVAL,
+            interval => interval.max(LEAST_CHECKPOINT_INTERVAL),
+        }
+    }
+
+    pub(crate) fn min_free_bytes(&self) -> u64 {
         self.minimum_required_space.0.max(LEAST_SPACE)
     }
 }

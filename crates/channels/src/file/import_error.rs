@@ -8,6 +8,13 @@ use flafka_log_store::{CommitError, OpenError, ReadError};
 
 use super::encryption::EncryptionError;
 
+fn places(count: u64) -> String {
+    match count {
+        1 => "1 place".to_owned(),
+        _ => format!("{count} places"),
+    }
+}
+
 /// Why an import ended early. What was imported stays, and the same import goes on behind it.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
@@ -16,9 +23,9 @@ pub enum ImportError {
     Source(#[from] FlumeError),
     /// Something in the source is damaged.
     #[error(
-        "{count} place{} of the source cannot be read (listed above); this run imported nothing. Restore from a copy, or \
-         import what can be read with --leave-out-damaged",
-        if *count == 1 { "" } else { "s" }
+        "{} of the source cannot be read (listed above); this run imported nothing. Restore from a copy, or import what can \
+         be read with --leave-out-damaged",
+        places(*count)
     )]
     Damaged {
         /// How many places.

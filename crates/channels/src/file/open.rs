@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use flafka_flow::channel::{ChannelError, error_chain};
 use flafka_flow::counters::Metric;
@@ -236,11 +235,7 @@ impl Shared {
     async fn open_log(&self, volume: &Volume) -> Result<Open, OpenFault> {
         let options = LogOptions {
             journal_file_bytes: JOURNAL_FILE_BYTES,
-            checkpoint_interval: self
-                .config
-                .checkpoint_interval
-                .0
-                .max(Duration::from_secs(1)),
+            checkpoint_interval: self.config.checkpoint_interval(),
             min_free_bytes: self.config.min_free_bytes(),
             ..LogOptions::new(FileChannelConfig::log_dir(&volume.dir))
         };

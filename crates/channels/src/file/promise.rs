@@ -19,7 +19,7 @@ impl FileChannelConfig {
             directories.map(|dir| std::path::absolute(&dir).unwrap_or_else(|_| dir.clone()));
         let limit = match self.byte_capacity {
             Some(_) => "at the event or byte capacity",
-            None => "at the event capacity, or when the disk has no more than minimumRequiredSpace",
+            None => "at the event capacity",
         };
         Promise {
             durability: format!("{durability} ({set_by})"),
@@ -31,10 +31,15 @@ impl FileChannelConfig {
             capacity_events: Some(self.capacity.0 as u64),
             capacity_bytes: self.byte_capacity.map(|bytes| bytes.0),
             when_full: format!(
-                "{limit} a put waits {} s for room, then fails and its source tries again; takes go on ({} bytes stay free)",
+                "{limit} a put waits {} s for room, then fails; when the disk has no more than {} bytes free \
+                 (minimumRequiredSpace) it fails at once; its source tries again, and takes go on",
                 self.keep_alive.0.as_secs(),
                 self.min_free_bytes()
             ),
+            encrypted: self.key_provider.map(|_| match &self.active_key {
+                Some(key) => format!("what is put, with AES-256-GCM under the master key {key}"),
+                None => "what was put before; without encryption.activeKey new events are stored in the clear".to_owned(),
+            }),
             directories: directories.collect(),
         }
     }

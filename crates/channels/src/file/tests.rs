@@ -481,3 +481,80 @@ async fn a_removed_directory_is_named_as_soon_as_a_checkpoint_is_due() {
     assert!(channel.counters().get(Metric::CheckpointWriteErrorCount) > 0);
     drop(channel.stop().await);
 }
+
+/// What a setting gives: `None` when it is refused, and what was said.
+fn read(pairs: &[(&str, &str)]) -> (Option<FileChannelConfig>, String) {
+    let section = Section::of("a1.channels.c1", pairs.iter().copied());
+    let mut report = Report::new();
+    let config = FileChannelConfig::from_section(&section, &mut report);
+    (config, format!("{:?}", report.problems()))
+}
+
+#[test]
+fn values_that_do_not_count_as_written_are_noted() {
+    let seconds = Duration::from_secs;
+    for (key, value, says, interval) in [
+        ("maxFileSize", "100", "1048576 counts", seconds(30)),
+        ("checkpointInterval", "0", "the default", seconds(30)),
+        ("checkpointInterval", "10", "1000 ms apart", seconds(1)),
+    ] {
+        let (config, said) = read(&[(key, value)]);
+        let config = config.unwrap_or_else(|| panic!("{said}"));
+        assert_eq!(config.checkpoint_interval(), interval, "{key} = {value}");
+        assert!(said.contains(says) && said.contains("Note"), "{said}");
+    }
+    assert_eq!(read(&[("checkpointInterval", "1000")]).1, "[]");
+}
+
+#[test]
+fn a_capacity_below_the_default_transaction_says_what_to_set() {
+    let (refused, said) = read(&[("capacity", "100")]);
+    assert!(refused.is_none());
+    for part in [
+        "c1.capacity",
+        "by default 10000",
+        "set transactionCapacity to at most 100",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    let (refused, said) = read(&[("capacity", "100"), ("transactionCapacity", "101")]);
+    assert!(refused.is_none() && said.contains("c1.transactionCapacity"));
+}
+
+#[test]
+fn directories_are_named_once_and_at_all() {
+    for (dirs, says) in [
+        ("/a,/b,/a", "names /a twice"),
+        (",", "names no directory"),
+        (" , ", "names no directory"),
+    ] {
+        let (refused, said) = read(&[("dataDirs", dirs)]);
+        assert!(refused.is_none() && said.contains(says), "{dirs}: {said}");
+    }
+    let (taken, said) = read(&[("dataDirs", "/a, /b,")]);
+    assert_eq!(taken.expect(&said).data_dirs.0, ["/a", "/b"]);
+}
+
+#[test]
+fn the_promise_tells_a_full_disk_from_a_full_channel_and_what_is_encrypted() {
+    let (config, said) = read(&[("minimumRequiredSpace", "2000000")]);
+    let promise = config.expect(&said).promise(Path::new("/home/x"));
+    for part in ["waits 3 s for room, then fails", "2000000", "fails at once"] {
+        assert!(promise.when_full.contains(part), "{}", promise.when_full);
+    }
+    assert_eq!(promise.encrypted, None);
+    let (config, said) = read(&[
+        ("encryption.keyProvider", "JCEKSFILE"),
+        ("encryption.keyProvider.keyStoreFile", "/k"),
+        ("encryption.keyProvider.keyStorePasswordFile", "/p"),
+        ("encryption.keyProvider.keys", "one"),
+        ("encryption.cipherProvider", "AESCTRNOPADDING"),
+        ("encryption.activeKey", "one"),
+    ]);
+    let promise = config.expect(&said).promise(Path::new("/home/x"));
+    let encrypted = promise.encrypted.expect("it is");
+    assert!(
+        encrypted.contains("AES-256-GCM") && encrypted.ends_with("one"),
+        "{encrypted}"
+    );
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use flafka_flow::channel::{Channel, ChannelError, Lease, Settle, TakeLimit};
 use flafka_flow::counters::{ComponentKind, Counters, Metric, sets};
-use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
+use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, StoragePlace, TypeNames};
 use flafka_flow::{Batch, Promise};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -43,6 +43,16 @@ impl ChannelFactory for JdbcChannelFactory {
 
     fn promise(config: &JdbcChannelConfig, home: &Path) -> Promise {
         config.promise(home)
+    }
+
+    fn places(config: &JdbcChannelConfig, home: &Path, channel: &str) -> Vec<StoragePlace> {
+        let place = config.place(home, channel).ok();
+        let of = |place: Place| StoragePlace {
+            key: "driver.url",
+            path: place.file,
+            is_directory: false,
+        };
+        place.into_iter().map(of).collect()
     }
 }
 

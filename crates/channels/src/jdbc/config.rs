@@ -119,6 +119,7 @@ impl JdbcChannelConfig {
                 _ => "a put fails at once, and its source tries again",
             }
             .to_owned(),
+            encrypted: None,
             directories: folder.into_iter().collect(),
         }
     }

@@ -85,6 +85,7 @@ impl KafkaChannelConfig {
             capacity_bytes: None,
             when_full: "the topic's retention is the only limit: what is older or more than that goes, delivered or not"
                 .to_owned(),
+            encrypted: None,
             directories: Vec::new(),
         }
     }

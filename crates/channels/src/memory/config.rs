@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use flafka_flow::settings::{ByteSize, LenientCount, Reader, Seconds};
 
+use super::SLOT_BYTES;
+use crate::check_transactions;
+
 /// Flume counts events and slots in 32-bit integers; more means without limit there.
 pub(crate) const LARGEST: usize = i32::MAX as usize;
 
@@ -26,16 +29,8 @@ flafka_flow::settings! {
         "byteCapacityBufferPercentage" => buffer_percentage: u32 = 20,
     }
     check(|config: &MemoryChannelConfig, reader: &mut Reader<'_>| {
-        if config.transaction_capacity > config.capacity {
-            reader.error(
-                "transactionCapacity",
-                format!(
-                    "transactionCapacity {} is larger than capacity {}",
-                    config.transaction_capacity.0, config.capacity.0
-                ),
-                Some("a number up to `capacity`".to_owned()),
-            );
-        }
+        check_transactions(reader, config.transaction_capacity.0, "capacity", config.capacity.0);
+        note_no_slot(reader, config.byte_capacity, config.buffer_percentage, SLOT_BYTES);
         if config.capacity.0 > LARGEST {
             reader.error("capacity", "too large", Some(format!("a number up to {LARGEST}")));
         }
@@ -49,20 +44,40 @@ flafka_flow::settings! {
     })
 }
 
+/// Says that a byte capacity without room for one slot means none, as in Flume.
+pub(crate) fn note_no_slot(
+    reader: &mut Reader<'_>,
+    byte_capacity: Option<ByteSize>,
+    buffer_percentage: u32,
+    slot_bytes: u64,
+) {
+    let is_set = byte_capacity.is_some_and(|bytes| bytes.0 > 0);
+    if is_set && slots(byte_capacity, buffer_percentage, slot_bytes) == 0 {
+        let message = format!(
+            "less than one slot of {slot_bytes} bytes is left of it, which means without limit, as in Flume"
+        );
+        reader.warning("byteCapacity", message);
+    }
+}
+
 /// The byte capacity in slots, less what is set aside for headers; `None` = without limit.
 pub(crate) fn slot_budget(
     byte_capacity: Option<ByteSize>,
     buffer_percentage: u32,
     slot_bytes: u64,
 ) -> Option<usize> {
+    let slots = slots(byte_capacity, buffer_percentage, slot_bytes);
+    (1..LARGEST).contains(&slots).then_some(slots)
+}
+
+fn slots(byte_capacity: Option<ByteSize>, buffer_percentage: u32, slot_bytes: u64) -> usize {
     let capacity = match byte_capacity {
         Some(ByteSize(bytes)) => bytes,
         None => default_byte_capacity(),
     };
     let for_bodies = u128::from(capacity) * u128::from(100 - buffer_percentage.min(100));
     let slots = for_bodies / 100 / u128::from(slot_bytes.max(1));
-    let slots = usize::try_from(slots).unwrap_or(usize::MAX);
-    (1..LARGEST).contains(&slots).then_some(slots)
+    usize::try_from(slots).unwrap_or(usize::MAX)
 }
 
 /// A fifth of what the process may use: a Java machine without settings takes a quarter of the

@@ -84,6 +84,7 @@ impl ChannelFactory for MemoryChannelFactory {
                 "a put waits {} s for room, then fails and its source tries again",
                 config.keep_alive.0.as_secs()
             ),
+            encrypted: None,
             directories: Vec::new(),
         }
     }

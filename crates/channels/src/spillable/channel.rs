@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use flafka_flow::channel::{Channel, ChannelError, Contents, Lease, TakeLimit};
 use flafka_flow::clock::Clock;
 use flafka_flow::counters::{ComponentKind, Counters, CountersRegistry, Metric, sets};
-use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, TypeNames};
+use flafka_flow::registry::{BuildContext, BuildError, ChannelFactory, StoragePlace, TypeNames};
 use flafka_flow::{Batch, Promise};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -48,6 +48,13 @@ impl ChannelFactory for SpillableFactory {
 
     fn promise(config: &SpillableConfig, home: &Path) -> Promise {
         config.promise(home)
+    }
+
+    fn places(config: &SpillableConfig, home: &Path, _channel: &str) -> Vec<StoragePlace> {
+        match config.has_overflow() {
+            true => config.file.places(home),
+            false => Vec::new(),
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use flafka_flow::settings::{
     Absent, ByteSize, Count, Field, LenientAmount, Reader, Seconds, Settings,
 };
 
+use crate::check_transactions;
 use crate::file::FileChannelConfig;
-use crate::memory::config::LARGEST;
+use crate::memory::config::{LARGEST, note_no_slot};
 
 /// The file channel's keys that this channel sets itself.
 const OWN_CAPACITY: &str =
@@ -55,6 +56,8 @@ flafka_flow::settings! {
                 reader.error(key, "more than all of it", Some("a number from 0 to 100".to_owned()));
             }
         }
+        let slot_bytes = keys.avg_event_size.0 as u64;
+        note_no_slot(reader, keys.byte_capacity, keys.buffer_percentage, slot_bytes);
         for (key, capacity) in [("memoryCapacity", keys.memory_capacity), ("overflowCapacity", keys.overflow_capacity)] {
             if capacity.0 > LARGEST {
                 reader.error(key, "too large", Some(format!("a number up to {LARGEST}")));
@@ -115,13 +118,9 @@ impl Settings for SpillableConfig {
             );
         }
         let overflow = own.overflow_capacity.0;
-        if overflow > 0 && file.transaction_capacity.0 > overflow {
-            let message = format!(
-                "transactionCapacity {} is larger than overflowCapacity {overflow}",
-                file.transaction_capacity.0
-            );
-            let allowed = "a number up to overflowCapacity".to_owned();
-            reader.error("transactionCapacity", message, Some(allowed));
+        if overflow > 0 {
+            let transaction = file.transaction_capacity.0;
+            check_transactions(reader, transaction, "overflowCapacity", overflow);
         }
         file.capacity.0 = overflow.max(1);
         (!reader.has_failed()).then_some(Self { own, file })

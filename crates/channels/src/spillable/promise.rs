@@ -24,6 +24,7 @@ impl SpillableConfig {
                     .to_owned(),
                 capacity_events: Some(memory as u64),
                 capacity_bytes: None,
+                encrypted: None,
                 when_full: format!(
                     "a put waits {timeout} s for room, then fails and its source tries again"
                 ),
@@ -41,8 +42,13 @@ impl SpillableConfig {
             capacity_events: Some((memory + overflow) as u64),
             when_full: format!(
                 "memory ({memory} events) spills into the overflow ({overflow} events); when both are full a put waits \
-                 {timeout} s for room, then fails and its source tries again"
+                 {timeout} s for room, then fails; when memory is full and the disk too ({} bytes stay free) it fails at \
+                 once; its source tries again",
+                self.file.min_free_bytes()
             ),
+            encrypted: disk
+                .encrypted
+                .map(|how| format!("of the overflow only: {how}")),
             ..disk
         }
     }

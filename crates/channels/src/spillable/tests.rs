@@ -157,6 +157,10 @@ fn settings_follow_flume() {
     assert!(refused.is_none(), "transactionCapacity is 10000");
     let text = format!("{report:?}");
     assert!(text.contains("larger than overflowCapacity 1000"), "{text}");
+    assert!(text.contains("c1.overflowCapacity"), "{text}");
+    let (unlimited, report) = read(&[("byteCapacity", "500")]);
+    let said = format!("{:?}", report.problems());
+    assert!(unlimited.is_some() && said.contains("without limit"));
     let (small, _) = read(&[("overflowCapacity", "0"), ("memoryCapacity", "100")]);
     let capacity = SpillableFactory::transaction_capacity(&small.expect("valid"));
     assert_eq!(capacity, Some(100));

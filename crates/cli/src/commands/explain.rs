@@ -107,6 +107,7 @@ fn of_broker(config: &BrokerConfig) -> Promise {
             }
         }
         .to_owned(),
+        encrypted: None,
         directories: config
             .log_dirs
             .iter()
@@ -147,6 +148,9 @@ fn as_text(part: &Part) -> String {
         ("capacity", capacity),
         ("when full", promise.when_full.clone()),
     ];
+    if let Some(encrypted) = &promise.encrypted {
+        lines.push(("encrypted", encrypted.clone()));
+    }
     if !dirs.is_empty() {
         lines.push(("directories", dirs.join(", ")));
     }
@@ -171,6 +175,7 @@ fn as_json(part: &Part) -> Value {
         "capacity_events": promise.capacity_events,
         "capacity_bytes": promise.capacity_bytes,
         "when_full": promise.when_full,
+        "encrypted": promise.encrypted,
         "directories": promise.directories,
     })
 }

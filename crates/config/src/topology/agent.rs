@@ -7,7 +7,7 @@ use flafka_flow::settings::{Entry, Problem, Section, Severity, nearest};
 use super::checker::Checker;
 use super::keys::{Kind, RawAgent};
 use super::names::{self, Name};
-use super::{AgentConfig, channels, groups, sinks, sources};
+use super::{AgentConfig, channels, groups, places, sinks, sources};
 
 /// A component that is in its list and has properties.
 pub(super) struct Declared {
@@ -57,6 +57,7 @@ pub(super) fn build(checker: &mut Checker<'_>, mut raw: RawAgent) -> Option<Agen
         &names[&Kind::Sinks],
     );
     channels::drop_unused(checker, &raw.name, &mut channels, &sources, &sinks);
+    places::check(checker, &channels);
     let nothing = channels.is_empty() || (sources.is_empty() && sinks.is_empty());
     (!nothing).then_some(AgentConfig {
         name: raw.name,

@@ -1,6 +1,7 @@
 //! What all checks share: the registry, the report, the mode.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use flafka_flow::registry::Registry;
 use flafka_flow::settings::{
@@ -15,16 +16,24 @@ pub(super) struct Checker<'a> {
     pub(super) loaded: &'a Loaded,
     pub(super) registry: &'a Registry,
     pub(super) lenient: bool,
+    /// Where Flume's default paths begin.
+    pub(super) home: &'a Path,
     pub(super) report: Report,
     pub(super) secret_keys: BTreeSet<String>,
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(loaded: &'a Loaded, registry: &'a Registry, lenient: bool) -> Self {
+    pub(super) fn new(
+        loaded: &'a Loaded,
+        registry: &'a Registry,
+        lenient: bool,
+        home: &'a Path,
+    ) -> Self {
         Self {
             loaded,
             registry,
             lenient,
+            home,
             report: Report::new(),
             secret_keys: BTreeSet::new(),
         }

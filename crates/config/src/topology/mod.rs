@@ -15,11 +15,13 @@ mod groups;
 mod keys;
 mod known;
 mod names;
+mod places;
 mod resolve;
 mod sinks;
 mod sources;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use flafka_flow::registry::Registry;
@@ -134,9 +136,9 @@ pub(crate) struct Topology {
 }
 
 /// Builds all agents. In lenient mode the errors are still errors here; the caller turns them
-/// into warnings, and the agents hold what survives.
-pub(crate) fn build(loaded: &Loaded, registry: &Registry, lenient: bool) -> Topology {
-    let mut checker = checker::Checker::new(loaded, registry, lenient);
+/// into warnings, and the agents hold what survives. `home` is where Flume's default paths begin.
+pub(crate) fn build(loaded: &Loaded, registry: &Registry, lenient: bool, home: &Path) -> Topology {
+    let mut checker = checker::Checker::new(loaded, registry, lenient, home);
     let raw = keys::agents(&mut checker);
     let agents = raw
         .into_iter()

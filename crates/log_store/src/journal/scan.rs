@@ -183,9 +183,12 @@ impl Scanner<'_> {
         }
         let behind = next.as_ref().map_or(durable + 1, |next| next.2.lsn);
         let lost = behind.saturating_sub(1);
-        let what = format!(
-            "journal frames from {bad_lsn} to {lost} are bad or missing, though {durable} was synced"
-        );
+        let frames = match lost <= bad_lsn {
+            true => format!("journal frame {bad_lsn} is"),
+            false => format!("journal frames {bad_lsn} to {lost} are"),
+        };
+        let what =
+            format!("{frames} bad or missing, though the journal was synced up to {durable}");
         let places = match &next {
             Some((false, position, _)) => vec![damage(&broken, from, position - from, what)],
             Some((true, position, _)) => {
