@@ -52,10 +52,6 @@ pub fn client_config(
         // As the Java client: the same key goes to the same partition, whoever sends it.
         config.set("partitioner", "murmur2_random");
     }
-    if role == Role::Consumer {
-        // As the Java client: damaged records are an error, not data.
-        config.set("check.crcs", "true");
-    }
     for (key, value) in defaults {
         config.set(*key, *value);
     }
@@ -434,13 +430,6 @@ mod tests {
         assert_eq!(
             consumer.get("ssl.endpoint.identification.algorithm"),
             Some("none")
-        );
-        assert!(producer.get("check.crcs").is_none());
-        assert_eq!(consumer.get("check.crcs"), Some("true"), "Java's default");
-        let unchecked = config(Role::Consumer, &[("check.crcs", "false")]);
-        assert_eq!(
-            unchecked.expect("can be had").get("check.crcs"),
-            Some("false")
         );
     }
 

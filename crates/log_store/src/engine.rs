@@ -1,7 +1,8 @@
 //! The engine: all of the log's state behind the commit thread, without a thread of its own. The commit loop drives it
 //! in production; crash tests drive it step by step and run its jobs wherever they like.
 //!
-//! This file: state, stream changes, time, checkpoints, jobs. The way of a commit round is in [`crate::commit`].
+//! This file: state, stream changes, time, checkpoints, jobs. The way of a commit round is in [`crate::commit`]. It is
+//! longer than 500 lines because what a checkpoint starts and what its end changes are one state, read together.
 //!
 //! Invariant: after a failed sync the log has either been mended before anybody is answered ([`crate::mend`]), or
 //! `failure` is set and nothing is accepted until it is opened again (faults.md §3.2 rule 4).

@@ -83,7 +83,12 @@ fn conflict(other: &Owned<'_>, new: &Owned<'_>) -> Option<Problem> {
         true => format!("name each {what} once"),
         false => format!("set `{key}` to a {what} that no other channel has"),
     };
-    let problem = Problem::new(Severity::Error, key, message).help(help);
+    // One in another works, as it does in Flume; whoever empties the outer one loses both.
+    let severity = match other.path == new.path {
+        true => Severity::Error,
+        false => Severity::Warning,
+    };
+    let problem = Problem::new(severity, key, message).help(help);
     Some(problem.at(entry.map_or(section.span, |(_, entry)| entry.value_span)))
 }
 

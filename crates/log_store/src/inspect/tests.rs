@@ -421,7 +421,8 @@ fn files_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
 /// With whole segments a repair always leads to a log that starts: what was taken is forgotten at worst.
 #[test]
 fn a_log_without_its_journal_checkpoints_or_node_file_is_repaired_from_its_segments() {
-    let losses: [(&str, fn(&Path)); 7] = [
+    type Lose = fn(&Path);
+    let losses: [(&str, Lose); 7] = [
         ("the node file is overwritten", |dir| {
             fs::write(dir.join(NODE_FILE), "not a node file").expect("write");
         }),
