@@ -125,7 +125,7 @@ fn a_good_file_has_no_problems() -> Result<()> {
     Ok(())
 }
 
-/// Two channels of an agent that would write the same files, however the paths are spelt.
+/// Two channels of an agent that would write the same files, however the paths are spelt, or in each other's directories.
 #[test]
 fn channels_that_share_a_place_are_named() -> Result<()> {
     let file = |keys: &str| format!("file\n{keys}\n");
@@ -178,7 +178,9 @@ fn channels_that_share_a_place_are_named() -> Result<()> {
         let conf = place.file("flume.conf", &text)?;
         let checked = flafka(&["check", conf.to_str().context("not text")?])?;
         let is_good = checked.status.success();
-        ensure!(is_good == says.is_empty(), "{text}\n{}", checked.stdout);
+        // One directory in another is a warning.
+        let may_start = says.is_empty() || says.contains(" lies ");
+        ensure!(is_good == may_start, "{text}\n{}", checked.stdout);
         ensure!(checked.stdout.contains(says), "{text}\n{}", checked.stdout);
     }
     Ok(())
