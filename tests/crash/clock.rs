@@ -79,7 +79,10 @@ pub(crate) fn run(quick: u64, seed: u64) -> Result<()> {
         Ok(kafka_client::is_ready(&bootstrap)?.then_some(()))
     })?;
     // Time-based retention is meant to follow the wall clock; here nothing may go.
-    let topic = NewTopic::new(conf::TOPIC, 1, TopicReplication::Fixed(1)).set("retention.ms", "-1");
+    // A record that seems to come from the future would be refused, as by Kafka, and its batch sent again.
+    let topic = NewTopic::new(conf::TOPIC, 1, TopicReplication::Fixed(1))
+        .set("retention.ms", "-1")
+        .set("message.timestamp.after.max.ms", "9223372036854775807");
     kafka_client::create_topic_with(&bootstrap, topic)?;
     fs::create_dir(folder.path().join("logs")).context("make a folder")?;
     let path = folder.path().join("flume.conf");
