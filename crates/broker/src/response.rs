@@ -6,14 +6,14 @@
 //!
 //! Record data of a Fetch is read from its segment in steps of [`STEP`] bytes as the socket takes it, so a slow reader
 //! holds one step in memory and not its whole answer, and the step stays in the processor's cache between the read and
-//! the write. A read that fails in the middle of a frame can only close the connection; the client asks again, and then
-//! the log knows that the segment is not what it was.
+//! the write. A read that fails in the middle of a frame, or that meets batches which do not follow each other, can only
+//! close the connection; the client asks again, and then the log knows that the segment is not what it was.
 
 use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use flafka_log_store::FileRange;
+use flafka_log_store::{FileRange, RangeReader};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -112,41 +112,40 @@ async fn write_records<W: AsyncWrite + Unpin>(
     is_recent: bool,
 ) -> Result<(), WriteError> {
     let mut is_cached = is_recent;
-    let mut done = 0;
-    while done < range.length {
-        let size = STEP.min(range.length - done);
-        step.resize(size, 0);
+    let mut reader = range.reader();
+    while reader.left() > 0 {
+        step.resize(STEP.min(reader.left()), 0);
         let took = if is_cached {
-            timed_read(range, step, done)?
+            timed_fill(&mut reader, step)?
         } else {
-            let (filled, took) = read_blocking(range.clone(), std::mem::take(step), done).await?;
+            let mut filled = std::mem::take(step);
+            let took;
+            (reader, filled, took) = fill_blocking(reader, filled).await?;
             *step = filled;
             took
         };
         is_cached = took < CACHED;
         write_gathered(socket, waiting, step).await?;
         waiting.clear();
-        done += size;
     }
     Ok(())
 }
 
-async fn read_blocking(
-    range: FileRange,
+async fn fill_blocking(
+    mut reader: RangeReader,
     mut step: Vec<u8>,
-    skip: usize,
-) -> io::Result<(Vec<u8>, Duration)> {
+) -> io::Result<(RangeReader, Vec<u8>, Duration)> {
     tokio::task::spawn_blocking(move || {
-        let took = timed_read(&range, &mut step, skip)?;
-        Ok((step, took))
+        let took = timed_fill(&mut reader, &mut step)?;
+        Ok((reader, step, took))
     })
     .await
     .map_err(io::Error::other)?
 }
 
-fn timed_read(range: &FileRange, step: &mut [u8], skip: usize) -> io::Result<Duration> {
+fn timed_fill(reader: &mut RangeReader, step: &mut [u8]) -> io::Result<Duration> {
     let started = Instant::now();
-    range.read_exact(step, skip)?;
+    reader.fill(step)?;
     Ok(started.elapsed())
 }
 

@@ -1,8 +1,8 @@
 //! Reading where damage is known, or looked for: each batch is checked before it counts.
 //!
 //! Of a healthy segment a plan names ranges that nobody looks into. Once damage was met in a segment
-//! ([`Segment::suspect`]: at a start, by [`crate::Log::set_aside`], by a header that makes no sense, by a file that is
-//! shorter than what was published) its ranges end before the first batch that is not good, and a read at that batch says
+//! ([`Segment::suspect`]: at a start, by [`crate::Log::set_aside`], by a header that makes no sense or does not carry on
+//! from the one before it, by a file that is shorter than what was published) its ranges end before the first batch that is not good, and a read at that batch says
 //! so. These reads go through the bytes, so they span at most [`MOST_BYTES`].
 
 use std::io;
@@ -179,6 +179,7 @@ impl StreamReader<'_> {
             position: Position(start),
             length: usize::try_from(end - start).unwrap_or(usize::MAX),
             segment: Some(Arc::clone(segment)),
+            checked: true,
         };
         Ok(Found::Range(range, end == length))
     }

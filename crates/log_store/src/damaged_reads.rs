@@ -190,3 +190,76 @@ fn checked_reads_keep_to_the_room_they_are_given() {
     assert_eq!(length(one - 1, false), 0);
     close(log);
 }
+
+/// What a broker would send of a read: whole ranges, in steps of `step` bytes.
+fn pass_on(log: &Log, stream: StreamId, from: i64, step: usize) -> Result<Vec<u8>, ReadError> {
+    let plan = log.read(stream, Offset(from), 1 << 20, true)?;
+    let mut passed = Vec::new();
+    for range in &plan.slices {
+        let mut reader = range.reader();
+        while reader.left() > 0 {
+            let mut bytes = vec![0; step.min(reader.left())];
+            if let Err(error) = reader.fill(&mut bytes) {
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
+                assert!(error.to_string().contains("00000000.log"), "{error}");
+                // The connection ends, and the client asks again.
+                return pass_on(log, stream, from, step);
+            }
+            passed.extend_from_slice(&bytes);
+        }
+    }
+    Ok(passed)
+}
+
+#[test]
+fn one_wrong_base_offset_is_never_passed_on_whatever_offset_is_asked_for() {
+    const WRONG: usize = 10;
+    for (byte, bit) in [(7, 0), (7, 1), (7, 3), (7, 5), (6, 0), (4, 2), (0, 7)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (stream, files) = filled(&dir, 16 << 20);
+        let batches = batches_of(&files[0]);
+        let mut bytes = std::fs::read(&files[0]).unwrap();
+        let place = batches[WRONG].0 as usize;
+        bytes[place + byte] ^= 1 << bit;
+        std::fs::write(&files[0], bytes).unwrap();
+        let wrong = WRONG as i64;
+        for asked in 0..40 {
+            let case = format!("byte {byte}, bit {bit}, offset {asked}");
+            let (log, report) = open(&dir);
+            assert!(report.damages.is_empty(), "a start does not look there");
+            let read = pass_on(&log, stream, asked, 97);
+            if asked == wrong {
+                let error = read.expect_err(&case);
+                assert!(
+                    matches!(error, ReadError::Corrupt { position, .. }
+                    if position == place as u64),
+                    "{case}: {error}"
+                );
+                assert_eq!(set_aside(&log, stream, asked).next, Offset(wrong + 1));
+            } else {
+                let read = read.expect(&case);
+                let offsets = records::batches(&read).map(|batch| batch.unwrap().0.base_offset);
+                let end = if asked < wrong { wrong } else { 40 };
+                assert!(offsets.eq(asked..end), "{case}");
+            }
+            close(log);
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_became_zeroes_is_not_passed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stream, files) = filled(&dir, 16 << 20);
+    let batches = batches_of(&files[0]);
+    let mut bytes = std::fs::read(&files[0]).unwrap();
+    bytes[batches[20].0 as usize..batches[21].0 as usize].fill(0);
+    std::fs::write(&files[0], bytes).unwrap();
+    for step in [1, 61, 1000, 1 << 20] {
+        let (log, _) = open(&dir);
+        let read = pass_on(&log, stream, 5, step).unwrap();
+        let offsets = records::batches(&read).map(|batch| batch.unwrap().0.base_offset);
+        assert!(offsets.eq(5..20), "steps of {step} bytes");
+        close(log);
+    }
+}

@@ -19,6 +19,8 @@
 use std::io;
 use std::path::Path;
 
+use flafka_kafka_wire::records::BatchHeader;
+
 use crate::codec::{Reader, Writer, crc32c};
 use crate::fs::{Fs, OpenMode, read_whole};
 
@@ -57,6 +59,14 @@ impl Index {
         self.entries.last().is_none_or(|last| {
             position.saturating_sub(u64::from(last.position)) >= INDEX_STEP_BYTES
         })
+    }
+
+    /// Whether an entry for a batch of a segment that starts at `base_offset` would lie behind the last one.
+    pub(crate) fn would_ascend(&self, base_offset: i64, header: &BatchHeader) -> bool {
+        let relative = header.base_offset.checked_sub(base_offset);
+        let relative = relative.and_then(|relative| u32::try_from(relative).ok());
+        let least = self.last().map(|last| last.relative_offset);
+        relative.is_some_and(|relative| least.is_none_or(|least| relative > least))
     }
 
     pub(crate) fn push(&mut self, entry: IndexEntry) {

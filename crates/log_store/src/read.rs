@@ -16,6 +16,7 @@ use flafka_kafka_wire::records::BatchError;
 use crate::error::{IoFault, ReadError};
 use crate::fs::{File, Fs};
 use crate::op::{Offset, Position};
+use crate::passing::Order;
 use crate::segment::{HeaderWalk, Segment};
 use crate::stream::StreamState;
 use crate::sync::Mutex;
@@ -39,6 +40,8 @@ pub struct FileRange {
     pub length: usize,
     /// Whose bytes these are.
     pub(crate) segment: Option<Arc<Segment>>,
+    /// Each of its batches was looked at when it was planned.
+    pub(crate) checked: bool,
 }
 
 impl FileRange {
@@ -49,6 +52,7 @@ impl FileRange {
             position,
             length,
             segment: None,
+            checked: false,
         }
     }
 
@@ -71,6 +75,20 @@ impl FileRange {
             }
             io::Error::new(error.kind(), format!("read segment {path}: {error}"))
         })
+    }
+
+    /// Notes that the batches around the range's byte `at` are not those that were published.
+    pub(crate) fn wrong_batch(&self, at: usize) -> io::Error {
+        let position = self.position.0 + at as u64;
+        let Some(segment) = &self.segment else {
+            return io::Error::new(io::ErrorKind::InvalidData, "no record batch");
+        };
+        let path = segment.path.display();
+        if segment.suspect() {
+            tracing::error!(%path, position, "a published record batch is not what it was");
+        }
+        let error = format!("segment {path} has no fitting record batch at byte {position}");
+        io::Error::new(io::ErrorKind::InvalidData, error)
     }
 }
 
@@ -244,29 +262,32 @@ impl StreamReader<'_> {
             return self.checked_range(segment, file, length, offset, room, need_one);
         }
         let mut walk = HeaderWalk::new(&*file, segment.position_of(offset.0), length);
+        let mut order = Order::of(segment);
         let fault = |error| IoFault::of("read segment", &segment.path)(error);
         let (start, first_length) = loop {
             match walk.step().map_err(fault)? {
-                None => return Ok(Found::Nothing),
-                Some(Ok((_, header))) if header.last_offset() < offset.0 => {}
-                Some(Ok((position, header))) => {
+                None if order.may_have_gaps() => return Ok(Found::Nothing),
+                Some(Ok((position, header))) if order.takes(&header) => {
+                    if header.last_offset() < offset.0 {
+                        continue;
+                    }
                     let found = (position, header.total_len() as u64);
                     if header.base_offset <= offset.0 {
                         break found;
                     }
                     // A gap, or a base offset that is damaged: it lies outside the checksum, and what follows tells.
                     let follows = match walk.step().map_err(fault)? {
-                        Some(Ok((_, behind))) => behind.base_offset > header.last_offset(),
+                        Some(Ok((_, behind))) => order.takes(&behind),
                         _ => true,
                     };
-                    if follows && header.last_offset() < segment.end_offset() {
+                    let is_gap = order.may_have_gaps() && follows;
+                    if is_gap && header.last_offset() < segment.end_offset() {
                         break found;
                     }
                     return self.checked_range(segment, file, length, offset, room, need_one);
                 }
-                Some(Err(_)) => {
-                    return self.checked_range(segment, file, length, offset, room, need_one);
-                }
+                // No batch, or one that does not carry on from the one before it, or none where one has to be.
+                _ => return self.checked_range(segment, file, length, offset, room, need_one),
             }
         };
         let limit = start.saturating_add(room);
@@ -287,6 +308,7 @@ impl StreamReader<'_> {
             position: Position(start),
             length: usize::try_from(end - start).unwrap_or(usize::MAX),
             segment: Some(Arc::clone(segment)),
+            checked: false,
         };
         Ok(Found::Range(range, end == length))
     }

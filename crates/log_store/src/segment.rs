@@ -16,6 +16,7 @@ use crate::damage::resync;
 use crate::error::IoFault;
 use crate::fs::{File, Fs, OpenMode};
 use crate::index::{self, Index, IndexEntry};
+use crate::passing::Order;
 use crate::sync::{Mutex, RwLock};
 
 /// Extension of a file that compaction has not finished.
@@ -252,19 +253,24 @@ impl Segment {
             None => (0, i64::MIN),
         };
         let mut walk = HeaderWalk::new(file, from, end);
-        let mut least = self.base_offset;
+        let mut order = match from {
+            0 => Order::from_the_start(self),
+            _ => Order::of(self),
+        };
         while let Some(step) = walk.step()? {
             let Ok((position, header)) = step else {
                 // Damage: what lies behind it is indexed all the same.
-                if walk.resync(least, i64::MAX)?.is_none() {
+                if walk.resync(self.base_offset, i64::MAX)?.is_none() {
                     break;
                 }
+                order = Order::of(self);
                 continue;
             };
-            if index.wants(position) {
+            // A damaged base offset must not lead a lookup past its batch: it gets no entry, and entries ascend.
+            let fits = order.takes(&header) && index.would_ascend(self.base_offset, &header);
+            if fits && index.wants(position) {
                 index.push(self.entry(&header, position, time));
             }
-            least = header.last_offset() + 1;
             time = time.max(header.max_timestamp);
         }
         Ok(index)

@@ -154,3 +154,29 @@ async fn what_a_start_filled_up_is_not_served_as_records() {
     assert_eq!(read_on(&mut client, RECORDS).await, (RECORDS + 1, 0));
     server.broker.shutdown(PATIENCE).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_wrong_base_offset_that_nobody_knows_of_makes_no_consumer_skip_a_record() {
+    let server = Server::start().await;
+    filled(&server).await;
+    let path = segments(server.dir.path())[0].clone();
+    let server = server
+        .restart_after(|_| {
+            let mut bytes = std::fs::read(&path).unwrap();
+            let batches = records::batches(&bytes).map(|batch| batch.unwrap().1.len());
+            let place: usize = batches.take(5).sum();
+            bytes[place + 7] ^= 0x40;
+            std::fs::write(&path, bytes).unwrap();
+        })
+        .await;
+    let mut client = server.client().await;
+    client.send(12, &fetch_request("t", 0, 0)).await;
+    let answer = client.raw_answer().await;
+    assert!(answer.is_none(), "what was on its way is not finished");
+    let mut client = server.client().await;
+    let corrupt = ResponseError::CorruptMessage.code();
+    assert_eq!(read_on(&mut client, 0).await, (5, corrupt));
+    assert_named(&server, &path);
+    assert_eq!(read_on(&mut client, 6).await, (RECORDS, 0));
+    server.stop().await;
+}
