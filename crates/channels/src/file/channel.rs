@@ -13,7 +13,7 @@ use flafka_flow::{Batch, Promise};
 use flafka_log_store::{Fs, LogCounts, RealFs};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::FileChannelConfig;
 use super::byte_room::reserve_bytes;
@@ -243,6 +243,12 @@ impl Channel for FileChannel {
         let mut closed = Ok(());
         for volume in volumes.iter() {
             closed = volume.close().await.and(closed);
+            // The next configuration may not name the directory any more.
+            let waiting = volume.stored.load(Ordering::Relaxed);
+            if waiting > 0 {
+                let (channel, dir) = (&*shared.name, volume.dir.display());
+                info!(channel, %dir, waiting, "events wait in this directory for the next start of the channel");
+            }
         }
         shared.counters.stopped(shared.context.clock.as_ref());
         closed.map_err(|error| shared.failed("close the log", true, error))
