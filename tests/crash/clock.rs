@@ -127,12 +127,18 @@ pub(crate) fn run(quick: u64, seed: u64) -> Result<()> {
     let (tally, evidence) = read_back(&bootstrap, seed, &agent, &sent)?;
     jumping.stop()?;
     let lost = tally.missing(&sent).len();
+    let repeats = tally.repeats(true) + tally.repeats(false);
     account.add("acknowledged", sent.acknowledged());
     account.add("lost", lost as u64);
-    account.add("duplicates", tally.repeats(true) + tally.repeats(false));
+    account.add("duplicates", repeats);
     account.add("duplicates_bound", 0);
     tally.sound(&sent)?;
     ensure!(lost == 0, "{lost} events are lost\n{evidence}");
+    // Nobody is killed, and the posters send nothing twice.
+    ensure!(
+        repeats == 0,
+        "{repeats} events came out more than once\n{evidence}"
+    );
     agent.stop()?;
     for clock_now in CLOCKS {
         set(&clock, clock_now)?;
