@@ -25,6 +25,9 @@ use crate::report::{Done, Verdict};
 
 /// Seconds that a test may take beyond its share, for a last cycle and for reading back.
 const GRACE: u64 = 600;
+/// Lines that a report has of the output of a test that failed, and characters of each.
+const MOST_LINES: usize = 60;
+const MOST_CHARACTERS: usize = 400;
 
 struct Options {
     minutes: u64,
@@ -132,6 +135,22 @@ fn write(
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
+/// The end of what a test printed, fit for a report: bounded, and without the places of this machine.
+fn tail(printed: &str, folder: &Path) -> String {
+    let lines: Vec<&str> = printed.lines().collect();
+    let last = &lines[lines.len().saturating_sub(MOST_LINES)..];
+    let root = workspace::root().display().to_string();
+    let folder = folder.display().to_string();
+    let bounded = last.iter().map(|line| {
+        let line = line.replace(&folder, "$TMPDIR").replace(&root, ".");
+        match line.char_indices().nth(MOST_CHARACTERS) {
+            Some((end, _)) => format!("{} …", &line[..end]),
+            None => line,
+        }
+    });
+    bounded.collect::<Vec<_>>().join("\n")
+}
+
 /// Runs a command (`$@`) and hands SIGTERM on to it: then its files go too, since nobody is left to look at them.
 const GUARD: &str = r#"
 "$@" &
@@ -188,10 +207,7 @@ fn run(part: &Part, seconds: u64, seed: u64) -> Result<Done> {
         let (_, reason) = line.strip_prefix("test ")?.split_once(" ... not run: ")?;
         Some(reason.to_owned())
     });
-    let tail = || {
-        let lines: Vec<&str> = printed.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
-    };
+    let tail = || tail(&printed, folder.path());
     let verdict = match (reason, &line) {
         (Some(reason), _) => Verdict::NotRun(reason),
         (None, Some(line)) if status.success() && line["verdict"] == "passed" => Verdict::Passed,
