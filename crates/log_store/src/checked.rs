@@ -62,8 +62,7 @@ impl<'a> Checked<'a> {
     }
 
     fn first_from(&mut self, offset: Offset) -> io::Result<Good> {
-        let mut position = self.segment.position_of(offset.0);
-        let mut least = self.segment.base_offset;
+        let (mut position, mut least) = self.segment.place_of(offset.0);
         let mut bad = None;
         while position < self.length {
             if let Some(header) = self.batch(position, least)? {
@@ -179,7 +178,7 @@ impl StreamReader<'_> {
             position: Position(start),
             length: usize::try_from(end - start).unwrap_or(usize::MAX),
             segment: Some(Arc::clone(segment)),
-            checked: true,
+            unseen_to: None,
         };
         Ok(Found::Range(range, end == length))
     }

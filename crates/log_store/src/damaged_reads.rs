@@ -11,6 +11,14 @@ use crate::tests::{append, batch, close, open};
 
 /// Forty batches of about a kibibyte with one record each, in small segments; the segments' files.
 fn filled(dir: &tempfile::TempDir, segment_bytes: u32) -> (StreamId, Vec<PathBuf>) {
+    filled_with(dir, segment_bytes, 1)
+}
+
+fn filled_with(
+    dir: &tempfile::TempDir,
+    segment_bytes: u32,
+    records: usize,
+) -> (StreamId, Vec<PathBuf>) {
     let (log, _) = open(dir);
     let settings = StreamSettings {
         segment_bytes,
@@ -18,7 +26,7 @@ fn filled(dir: &tempfile::TempDir, segment_bytes: u32) -> (StreamId, Vec<PathBuf
     };
     let stream = log.create_stream("a", settings).wait().unwrap();
     for timestamp in 0..40 {
-        let batch = batch(1, 1000, timestamp);
+        let batch = batch(records, 1000, timestamp);
         log.commit_blocking(vec![append(stream, batch)]).unwrap();
     }
     close(log);
@@ -191,9 +199,14 @@ fn checked_reads_keep_to_the_room_they_are_given() {
     close(log);
 }
 
-/// What a broker would send of a read: whole ranges, in steps of `step` bytes.
-fn pass_on(log: &Log, stream: StreamId, from: i64, step: usize) -> Result<Vec<u8>, ReadError> {
-    let plan = log.read(stream, Offset(from), 1 << 20, true)?;
+/// What a broker would send of a read of up to `room` bytes, in steps of `step` bytes.
+fn pass_on(
+    log: &Log,
+    stream: StreamId,
+    from: i64,
+    (room, step): (usize, usize),
+) -> Result<Vec<u8>, ReadError> {
+    let plan = log.read(stream, Offset(from), room, true)?;
     let mut passed = Vec::new();
     for range in &plan.slices {
         let mut reader = range.reader();
@@ -203,7 +216,7 @@ fn pass_on(log: &Log, stream: StreamId, from: i64, step: usize) -> Result<Vec<u8
                 assert_eq!(error.kind(), ErrorKind::InvalidData);
                 assert!(error.to_string().contains("00000000.log"), "{error}");
                 // The connection ends, and the client asks again.
-                return pass_on(log, stream, from, step);
+                return pass_on(log, stream, from, (room, step));
             }
             passed.extend_from_slice(&bytes);
         }
@@ -213,34 +226,44 @@ fn pass_on(log: &Log, stream: StreamId, from: i64, step: usize) -> Result<Vec<u8
 
 #[test]
 fn one_wrong_base_offset_is_never_passed_on_whatever_offset_is_asked_for() {
-    const WRONG: usize = 10;
-    for (byte, bit) in [(7, 0), (7, 1), (7, 3), (7, 5), (6, 0), (4, 2), (0, 7)] {
+    const WRONG: i64 = 10;
+    let all = 1 << 20;
+    let cases = [(1, all), (1, 1), (5, all), (5, 1)];
+    for ((records, room), (byte, bit)) in cases.into_iter().flat_map(|case| {
+        let bits = [(7, 0), (7, 1), (7, 3), (7, 5), (6, 0), (4, 2), (0, 7)];
+        bits.map(|bit| (case, bit))
+    }) {
         let dir = tempfile::tempdir().unwrap();
-        let (stream, files) = filled(&dir, 16 << 20);
-        let batches = batches_of(&files[0]);
+        let (stream, files) = filled_with(&dir, 16 << 20, records as usize);
         let mut bytes = std::fs::read(&files[0]).unwrap();
-        let place = batches[WRONG].0 as usize;
-        bytes[place + byte] ^= 1 << bit;
+        let place = batches_of(&files[0])[WRONG as usize].0;
+        bytes[place as usize + byte] ^= 1 << bit;
         std::fs::write(&files[0], bytes).unwrap();
-        let wrong = WRONG as i64;
-        for asked in 0..40 {
-            let case = format!("byte {byte}, bit {bit}, offset {asked}");
+        for asked in (0..40 * records)
+            .filter(|asked| (6..16).contains(&(asked / records)) || asked % 39 == 0)
+        {
+            let case = format!("{records} records, room {room}, {byte}.{bit}, offset {asked}");
             let (log, report) = open(&dir);
             assert!(report.damages.is_empty(), "a start does not look there");
-            let read = pass_on(&log, stream, asked, 97);
-            if asked == wrong {
+            let read = pass_on(&log, stream, asked, (room, 97));
+            let first = asked / records;
+            if first == WRONG {
                 let error = read.expect_err(&case);
                 assert!(
-                    matches!(error, ReadError::Corrupt { position, .. }
-                    if position == place as u64),
+                    matches!(error, ReadError::Corrupt { position, .. } if position == place),
                     "{case}: {error}"
                 );
-                assert_eq!(set_aside(&log, stream, asked).next, Offset(wrong + 1));
+                let behind = Offset((WRONG + 1) * records);
+                assert_eq!(set_aside(&log, stream, asked).next, behind);
             } else {
                 let read = read.expect(&case);
-                let offsets = records::batches(&read).map(|batch| batch.unwrap().0.base_offset);
-                let end = if asked < wrong { wrong } else { 40 };
-                assert!(offsets.eq(asked..end), "{case}");
+                let found = records::batches(&read).map(|batch| batch.unwrap().0.base_offset);
+                let end = match first {
+                    _ if room == 1 => first + 1,
+                    before if before < WRONG => WRONG,
+                    _ => 40,
+                };
+                assert!(found.eq((first..end).map(|one| one * records)), "{case}");
             }
             close(log);
         }
@@ -257,9 +280,34 @@ fn a_batch_that_became_zeroes_is_not_passed_on() {
     std::fs::write(&files[0], bytes).unwrap();
     for step in [1, 61, 1000, 1 << 20] {
         let (log, _) = open(&dir);
-        let read = pass_on(&log, stream, 5, step).unwrap();
+        let read = pass_on(&log, stream, 5, (1 << 20, step)).unwrap();
         let offsets = records::batches(&read).map(|batch| batch.unwrap().0.base_offset);
         assert!(offsets.eq(5..20), "steps of {step} bytes");
+        close(log);
+    }
+}
+
+#[test]
+fn a_gap_that_a_repair_left_is_passed_on_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stream, files) = filled(&dir, 16 << 20);
+    let mut bytes = std::fs::read(&files[0]).unwrap();
+    bytes[batches_of(&files[0])[10].0 as usize + 7] ^= 0x40;
+    std::fs::write(&files[0], bytes).unwrap();
+    crate::repair(dir.path(), true).unwrap();
+    for asked in 0..40 {
+        let (log, _) = open(&dir);
+        let plan = log.read(stream, Offset(asked), 1 << 20, true).unwrap();
+        let mut offsets = Vec::new();
+        for range in &plan.slices {
+            let mut reader = range.reader();
+            let mut bytes = vec![0; reader.left()];
+            reader.fill(&mut bytes).unwrap();
+            let batches = records::batches(&bytes);
+            offsets.extend(batches.map(|batch| batch.unwrap().0.base_offset));
+        }
+        let wanted: Vec<i64> = (asked..40).filter(|offset| *offset != 10).collect();
+        assert_eq!(offsets, wanted, "from {asked}");
         close(log);
     }
 }

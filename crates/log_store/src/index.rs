@@ -79,7 +79,7 @@ impl Index {
     }
 
     /// A batch start at or before the batch that holds `relative_offset`.
-    pub(crate) fn position_of(&self, relative_offset: u64) -> u64 {
+    pub(crate) fn place_of(&self, relative_offset: u64) -> Option<IndexEntry> {
         let after = self
             .entries
             .partition_point(|entry| u64::from(entry.relative_offset) <= relative_offset);
@@ -87,7 +87,7 @@ impl Index {
     }
 
     /// A batch start at or before the first batch with a timestamp of at least `timestamp`.
-    pub(crate) fn position_at_time(&self, timestamp: i64) -> u64 {
+    pub(crate) fn place_at_time(&self, timestamp: i64) -> Option<IndexEntry> {
         let after = self
             .entries
             .partition_point(|entry| entry.time_before < timestamp);
@@ -95,18 +95,16 @@ impl Index {
     }
 
     /// The last known batch start that is at most `limit`.
-    pub(crate) fn boundary_below(&self, limit: u64) -> u64 {
+    pub(crate) fn boundary_below(&self, limit: u64) -> Option<IndexEntry> {
         let after = self
             .entries
             .partition_point(|entry| u64::from(entry.position) <= limit);
         self.entry_before(after)
     }
 
-    fn entry_before(&self, after: usize) -> u64 {
-        match after.checked_sub(1).and_then(|at| self.entries.get(at)) {
-            Some(entry) => u64::from(entry.position),
-            None => 0,
-        }
+    fn entry_before(&self, after: usize) -> Option<IndexEntry> {
+        let at = after.checked_sub(1)?;
+        self.entries.get(at).copied()
     }
 
     /// The entries that the files do not hold yet, and whether the files must be written from the start.

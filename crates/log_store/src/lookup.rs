@@ -62,7 +62,7 @@ impl StreamReader<'_> {
         log_start: Offset,
     ) -> Result<Option<i64>, ReadError> {
         let file = self.file_of(segment)?;
-        let mut walk = HeaderWalk::new(&*file, segment.position_of(log_start.0), length);
+        let mut walk = HeaderWalk::new(&*file, segment.place_of(log_start.0).0, length);
         let mut newest = None;
         while let Some(step) = walk
             .step()
@@ -153,7 +153,7 @@ impl StreamReader<'_> {
         log_start: Offset,
     ) -> Result<Option<(Offset, i64)>, ReadError> {
         let file = self.file_of(segment)?;
-        let mut walk = HeaderWalk::new(&*file, segment.position_at_time(timestamp), length);
+        let mut walk = HeaderWalk::new(&*file, segment.place_at_time(timestamp).0, length);
         while let Some(step) = walk
             .step()
             .map_err(IoFault::of("read segment", &segment.path))?

@@ -9,51 +9,23 @@ use std::io;
 use flafka_kafka_wire::records::{BatchHeader, HEADER_LEN};
 
 use crate::read::FileRange;
-use crate::segment::Segment;
 
-/// Whether batches that follow each other carry on with their offsets.
+/// Whether batches that follow each other carry on with their offsets. Compaction, repairs and damage leave gaps; a base
+/// offset that became higher shows by the batch behind it, which then lies too low.
 #[derive(Debug)]
 pub(crate) struct Order {
-    /// The offset behind the batch before.
-    next: Option<i64>,
-    /// Compaction leaves gaps.
-    may_have_gaps: bool,
+    /// The least offset that may come next.
+    pub(crate) next: i64,
 }
 
 impl Order {
-    /// For batches of `segment`, from any of them on.
-    pub(crate) fn of(segment: &Segment) -> Self {
-        Order {
-            next: None,
-            may_have_gaps: segment.generation > 0,
-        }
-    }
-
-    /// For batches of `segment` from its first on.
-    pub(crate) fn from_the_start(segment: &Segment) -> Self {
-        Order {
-            next: Some(segment.base_offset),
-            ..Self::of(segment)
-        }
-    }
-
-    pub(crate) fn may_have_gaps(&self) -> bool {
-        self.may_have_gaps
-    }
-
     /// Takes the next batch, unless it does not fit in.
     pub(crate) fn takes(&mut self, header: &BatchHeader) -> bool {
-        let fits = match self.next {
-            Some(next) if self.may_have_gaps => header.base_offset >= next,
-            Some(next) => header.base_offset == next,
-            None => header.base_offset >= 0,
-        };
-        let after = header
-            .base_offset
-            .checked_add(i64::from(header.last_offset_delta))
-            .and_then(|last| last.checked_add(1));
-        self.next = after.filter(|after| *after > header.base_offset);
-        fits && self.next.is_some()
+        let fits = header.base_offset >= self.next;
+        let behind = header.base_offset.checked_add(1);
+        let behind = behind.and_then(|base| base.checked_add(i64::from(header.last_offset_delta)));
+        self.next = behind.unwrap_or(i64::MAX);
+        fits && self.next > header.base_offset
     }
 }
 
@@ -62,13 +34,15 @@ impl Order {
 pub struct RangeReader {
     range: FileRange,
     done: usize,
-    /// Not where each batch was looked at when the range was planned, gaps that damage has left among them.
+    /// Not where each batch was looked at when the range was planned.
     watch: Option<Watch>,
 }
 
 #[derive(Debug)]
 struct Watch {
     order: Order,
+    /// The offset behind the range.
+    end: i64,
     /// Bytes that pass before the next header begins.
     ahead: usize,
     /// What has passed of a header.
@@ -79,10 +53,10 @@ struct Watch {
 impl FileRange {
     /// A reader of its bytes.
     pub fn reader(&self) -> RangeReader {
-        let watched = self.segment.as_ref().filter(|_| !self.checked);
         RangeReader {
-            watch: watched.map(|segment| Watch {
-                order: Order::of(segment),
+            watch: self.unseen_to.map(|end| Watch {
+                order: Order { next: 0 },
+                end,
                 ahead: 0,
                 header: [0; HEADER_LEN],
                 seen: 0,
@@ -110,8 +84,7 @@ impl RangeReader {
         let is_last = buffer.len() >= self.left();
         let wrong = self.watch.as_mut().and_then(|watch| {
             let wrong = watch.pass(buffer);
-            // A range ends where a batch ends.
-            wrong.or((is_last && !watch.is_between_batches()).then_some(buffer.len()))
+            wrong.or((is_last && !watch.may_end()).then_some(buffer.len()))
         });
         if let Some(at) = wrong {
             return Err(self.range.wrong_batch(self.done + at));
@@ -148,7 +121,8 @@ impl Watch {
         None
     }
 
-    fn is_between_batches(&self) -> bool {
-        self.ahead == 0 && self.seen == 0
+    /// Whether a batch has just ended, with no offset beyond the range.
+    fn may_end(&self) -> bool {
+        self.ahead == 0 && self.seen == 0 && self.order.next <= self.end
     }
 }

@@ -40,8 +40,8 @@ pub struct FileRange {
     pub length: usize,
     /// Whose bytes these are.
     pub(crate) segment: Option<Arc<Segment>>,
-    /// Each of its batches was looked at when it was planned.
-    pub(crate) checked: bool,
+    /// The offset behind it, unless each of its batches was looked at when it was planned.
+    pub(crate) unseen_to: Option<i64>,
 }
 
 impl FileRange {
@@ -52,7 +52,7 @@ impl FileRange {
             position,
             length,
             segment: None,
-            checked: false,
+            unseen_to: None,
         }
     }
 
@@ -212,20 +212,20 @@ impl StreamReader<'_> {
                 return Ok(plan);
             }
             let first = view.segment_of(from).unwrap_or(0);
-            let segments: Vec<(Arc<Segment>, u64)> = view.segments[first..]
+            let segments: Vec<_> = view.segments[first..]
                 .iter()
-                .map(|segment| (Arc::clone(segment), segment.length()))
+                .map(|segment| (Arc::clone(segment), segment.length(), segment.end_offset()))
                 .collect();
             (segments, plan)
         };
         let mut room = max_bytes as u64;
         let mut offset = from;
-        for (segment, length) in &segments {
+        for (segment, length, end) in &segments {
             if plan.slices.len() == MAX_SLICES {
                 return Ok(plan);
             }
             let need_one = min_one_batch && plan.slices.is_empty();
-            let (range, ends) = match self.range(segment, *length, offset, room, need_one) {
+            let (range, ends) = match self.range(segment, (*length, *end), offset, room, need_one) {
                 Ok(Found::Range(range, ends)) => (range, ends),
                 Ok(Found::NoRoom) => return Ok(plan),
                 Ok(Found::Nothing) => {
@@ -248,11 +248,12 @@ impl StreamReader<'_> {
         Ok(plan)
     }
 
-    /// The bytes of one segment from the first batch at or behind `offset`.
+    /// The bytes of one segment, which had so many bytes and offsets up to the one given, from the first batch at or
+    /// behind `offset`.
     fn range(
         &self,
         segment: &Arc<Segment>,
-        length: u64,
+        (length, end_offset): (u64, i64),
         offset: Offset,
         room: u64,
         need_one: bool,
@@ -261,54 +262,54 @@ impl StreamReader<'_> {
         if segment.is_suspect() {
             return self.checked_range(segment, file, length, offset, room, need_one);
         }
-        let mut walk = HeaderWalk::new(&*file, segment.position_of(offset.0), length);
-        let mut order = Order::of(segment);
+        let (position, next) = segment.place_of(offset.0);
+        let mut walk = HeaderWalk::new(&*file, position, length);
+        let mut order = Order { next };
         let fault = |error| IoFault::of("read segment", &segment.path)(error);
-        let (start, first_length) = loop {
+        // The first batch at or behind the offset.
+        let first = loop {
             match walk.step().map_err(fault)? {
-                None if order.may_have_gaps() => return Ok(Found::Nothing),
-                Some(Ok((position, header))) if order.takes(&header) => {
-                    if header.last_offset() < offset.0 {
-                        continue;
-                    }
-                    let found = (position, header.total_len() as u64);
-                    if header.base_offset <= offset.0 {
-                        break found;
-                    }
-                    // A gap, or a base offset that is damaged: it lies outside the checksum, and what follows tells.
-                    let follows = match walk.step().map_err(fault)? {
-                        Some(Ok((_, behind))) => order.takes(&behind),
-                        _ => true,
-                    };
-                    let is_gap = order.may_have_gaps() && follows;
-                    if is_gap && header.last_offset() < segment.end_offset() {
-                        break found;
-                    }
-                    return self.checked_range(segment, file, length, offset, room, need_one);
-                }
-                // No batch, or one that does not carry on from the one before it, or none where one has to be.
-                _ => return self.checked_range(segment, file, length, offset, room, need_one),
+                None => return Ok(Found::Nothing),
+                Some(Ok((_, header))) if !order.takes(&header) => break None,
+                Some(Ok((_, header))) if header.last_offset() < offset.0 => {}
+                Some(Ok(found)) => break Some(found),
+                Some(Err(_)) => break None,
             }
         };
+        let Some((start, first)) = first else {
+            return self.checked_range(segment, file, length, offset, room, need_one);
+        };
         let limit = start.saturating_add(room);
-        let end = if length <= limit {
-            length
-        } else {
-            segment.boundary_below(limit)
+        let (end, behind) = match length <= limit {
+            true => (length, end_offset),
+            false => segment.boundary_below(limit),
         };
-        let end = if end > start {
-            end
-        } else if first_length <= room || need_one {
-            start + first_length
-        } else {
-            return Ok(Found::NoRoom);
+        let first_length = first.total_len() as u64;
+        let is_alone = end <= start;
+        let (end, behind) = match is_alone {
+            false => (end, behind),
+            true if first_length <= room || need_one => {
+                (start + first_length, first.last_offset() + 1)
+            }
+            true => return Ok(Found::NoRoom),
         };
+        // A base offset lies outside the checksum. Where it leaves a gap, or nothing else comes with the batch, the next
+        // batch tells whether it is right.
+        if first.base_offset > offset.0 || is_alone {
+            let follows = match walk.step().map_err(fault)? {
+                Some(Ok((_, next))) => order.takes(&next),
+                _ => first.last_offset() < end_offset,
+            };
+            if !follows {
+                return self.checked_range(segment, file, length, offset, room, need_one);
+            }
+        }
         let range = FileRange {
             file,
             position: Position(start),
             length: usize::try_from(end - start).unwrap_or(usize::MAX),
             segment: Some(Arc::clone(segment)),
-            checked: false,
+            unseen_to: Some(behind),
         };
         Ok(Found::Range(range, end == length))
     }

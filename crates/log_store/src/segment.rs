@@ -253,9 +253,8 @@ impl Segment {
             None => (0, i64::MIN),
         };
         let mut walk = HeaderWalk::new(file, from, end);
-        let mut order = match from {
-            0 => Order::from_the_start(self),
-            _ => Order::of(self),
+        let mut order = Order {
+            next: self.base_offset,
         };
         while let Some(step) = walk.step()? {
             let Ok((position, header)) = step else {
@@ -263,12 +262,13 @@ impl Segment {
                 if walk.resync(self.base_offset, i64::MAX)?.is_none() {
                     break;
                 }
-                order = Order::of(self);
                 continue;
             };
-            // A damaged base offset must not lead a lookup past its batch: it gets no entry, and entries ascend.
-            let fits = order.takes(&header) && index.would_ascend(self.base_offset, &header);
-            if fits && index.wants(position) {
+            // A damaged base offset must lead no lookup past its batch: entries ascend, and only a batch that carries on
+            // from the one before it gets one, unless compaction has left gaps between all of them.
+            let is_next = header.base_offset == order.next;
+            let fits = order.takes(&header) && (is_next || self.generation > 0);
+            if fits && index.would_ascend(self.base_offset, &header) && index.wants(position) {
                 index.push(self.entry(&header, position, time));
             }
             time = time.max(header.max_timestamp);
@@ -290,23 +290,30 @@ impl Segment {
         }
     }
 
-    /// A batch start at or before `offset`.
-    pub(crate) fn position_of(&self, offset: i64) -> u64 {
+    /// A batch start at or before `offset`, and the offset that comes there.
+    pub(crate) fn place_of(&self, offset: i64) -> (u64, i64) {
         let relative = u64::try_from(offset - self.base_offset).unwrap_or(0);
-        self.with_index(|index| index.position_of(relative))
-            .unwrap_or(0)
+        let place = self.with_index(|index| index.place_of(relative));
+        self.place(place.flatten())
     }
 
-    /// A batch start at or before the first batch at or after `timestamp`.
-    pub(crate) fn position_at_time(&self, timestamp: i64) -> u64 {
-        self.with_index(|index| index.position_at_time(timestamp))
-            .unwrap_or(0)
+    /// The last indexed batch start up to `limit`, and the offset that comes there.
+    pub(crate) fn boundary_below(&self, limit: u64) -> (u64, i64) {
+        let place = self.with_index(|index| index.boundary_below(limit));
+        self.place(place.flatten())
     }
 
-    /// The last indexed batch start up to `limit`.
-    pub(crate) fn boundary_below(&self, limit: u64) -> u64 {
-        self.with_index(|index| index.boundary_below(limit))
-            .unwrap_or(0)
+    /// A batch start at or before the first batch at or after `timestamp`, and the offset that comes there.
+    pub(crate) fn place_at_time(&self, timestamp: i64) -> (u64, i64) {
+        let place = self.with_index(|index| index.place_at_time(timestamp));
+        self.place(place.flatten())
+    }
+
+    fn place(&self, entry: Option<IndexEntry>) -> (u64, i64) {
+        entry.map_or((0, self.base_offset), |entry| {
+            let offset = self.base_offset + i64::from(entry.relative_offset);
+            (u64::from(entry.position), offset)
+        })
     }
 }
 
