@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
 use clap::Args;
 use flafka_channels::file::{FileChannel, FileChannelConfig};
 use flafka_flow::channel::{Channel, ChannelError, TakeLimit};
@@ -113,15 +114,20 @@ impl Load {
         Ok(FileChannel::new(config, &context))
     }
 
-    /// A batch as a source makes it: one buffer, one set of headers.
-    fn batch(&self) -> Batch {
+    /// A batch of one body and one set of headers. The body is not copied, as Flume's `EventBuilder.withBody` does not:
+    /// what is measured is the channel.
+    fn batch(&self, body: &Bytes) -> Batch {
         let mut builder = BatchBuilder::with_capacity(self.batch);
         let set = builder.headers(Headers::single("file", "/var/log/nginx/access.log"));
-        let body = vec![b'x'; self.body];
+        let buffer = builder.buffer(body.clone());
         for _ in 0..self.batch {
-            builder.push_copy(set, &body);
+            builder.push(set, buffer, 0..self.body);
         }
         builder.finish()
+    }
+
+    fn body(&self) -> Bytes {
+        Bytes::from(vec![b'x'; self.body])
     }
 
     async fn put_and_take(&self, channel: &Arc<dyn Channel>) -> Result<Outcome> {
@@ -163,8 +169,9 @@ impl Load {
         put: &AtomicU64,
     ) -> Result<Vec<Duration>> {
         let mut waits = Vec::new();
+        let body = self.body();
         while Instant::now() < until {
-            let batch = self.batch();
+            let batch = self.batch(&body);
             let begun = Instant::now();
             match channel.put(batch).await {
                 Ok(()) => {
@@ -182,8 +189,9 @@ impl Load {
     async fn fill(&self, channel: &dyn Channel) -> Result<Outcome> {
         let begun = Instant::now();
         let batches = self.leave_bytes / (self.batch * self.body) as u64;
+        let body = self.body();
         for _ in 0..batches {
-            channel.put(self.batch()).await?;
+            channel.put(self.batch(&body)).await?;
         }
         Outcome::of(batches * self.batch as u64, begun.elapsed(), Vec::new())
     }
