@@ -101,6 +101,7 @@ impl ChannelFactory for KafkaChannelFactory {
             producer: AsyncMutex::default(),
             consumer: AsyncMutex::default(),
             reading: Arc::default(),
+            committing: AsyncMutex::default(),
             shared: Mutex::default(),
             this: this.clone(),
         }))
@@ -136,6 +137,8 @@ pub struct KafkaChannel {
     consumer: AsyncMutex<Option<BatchConsumer>>,
     /// Held by the one read that is under way.
     reading: Arc<AsyncMutex<()>>,
+    /// Held by the one commit that is under way.
+    committing: AsyncMutex<()>,
     shared: Mutex<Shared>,
     this: Weak<KafkaChannel>,
 }
@@ -457,17 +460,25 @@ impl Settle for KafkaSettle {
         let Some(channel) = self.channel.upgrade() else {
             return Ok(());
         };
-        let committable = {
-            let mut shared = channel.lock();
-            match shared.closed == self.closed {
-                true => shared.progress.delivered(&self.waiting.spans),
-                false => Vec::new(),
-            }
-        };
         channel.counters.add(
             Metric::EventTakeSuccessCount,
             self.waiting.batch.len() as u64,
         );
+        {
+            let mut shared = channel.lock();
+            if shared.closed == self.closed {
+                shared.progress.delivered(&self.waiting.spans);
+            }
+        }
+        // One commit at a time: one that overtakes another would be taken back by it.
+        let _turn = channel.committing.lock().await;
+        let committable = {
+            let mut shared = channel.lock();
+            match shared.closed == self.closed {
+                true => shared.progress.committable(),
+                false => Vec::new(),
+            }
+        };
         let consumer = channel.consumer.lock().await.clone();
         let Some(consumer) = consumer.filter(|_| !committable.is_empty()) else {
             return Ok(());

@@ -81,26 +81,29 @@ impl Progress {
         }
     }
 
-    /// These spans are delivered; returns what may be committed now.
-    pub(super) fn delivered(&mut self, spans: &[PartitionSpan]) -> Vec<PartitionSpan> {
-        let mut committable = Vec::new();
+    /// These spans are delivered.
+    pub(super) fn delivered(&mut self, spans: &[PartitionSpan]) {
         for span in spans {
             let key = (Arc::clone(&span.topic), span.partition);
-            let Some(partition) = self.partitions.get_mut(&key) else {
-                continue;
-            };
-            partition.remove(span.first, span.last + 1);
-            let floor = partition.floor();
-            if floor > partition.committed {
-                committable.push(PartitionSpan {
-                    first: partition.committed,
-                    last: floor - 1,
-                    ..span.clone()
-                });
-                partition.committed = floor;
+            if let Some(partition) = self.partitions.get_mut(&key) {
+                partition.remove(span.first, span.last + 1);
             }
         }
-        committable
+    }
+
+    /// What may be committed, each offset once: whoever asks commits it, before anybody asks again.
+    pub(super) fn committable(&mut self) -> Vec<PartitionSpan> {
+        let partitions = self.partitions.iter_mut();
+        let committable = partitions.filter_map(|((topic, number), partition)| {
+            let floor = partition.floor();
+            (floor > partition.committed).then(|| PartitionSpan {
+                topic: Arc::clone(topic),
+                partition: *number,
+                first: std::mem::replace(&mut partition.committed, floor),
+                last: floor - 1,
+            })
+        });
+        committable.collect()
     }
 
     /// Forgets the partitions that are no longer this member's.
@@ -127,6 +130,11 @@ mod tests {
         }
     }
 
+    fn deliver(progress: &mut Progress, span: &PartitionSpan) -> Vec<PartitionSpan> {
+        progress.delivered(std::slice::from_ref(span));
+        progress.committable()
+    }
+
     #[test]
     fn the_commit_waits_for_the_oldest_lease() {
         let mut progress = Progress::default();
@@ -134,24 +142,18 @@ mod tests {
         for leased in [&a, &b, &c] {
             progress.read(std::slice::from_ref(leased));
         }
-        assert!(
-            progress.delivered(std::slice::from_ref(&b)).is_empty(),
-            "a is still out"
-        );
+        assert!(deliver(&mut progress, &b).is_empty(), "a is still out");
+        assert_eq!(deliver(&mut progress, &c), [span(1, 0, 4)]);
         assert_eq!(
-            progress.delivered(std::slice::from_ref(&c)),
-            [span(1, 0, 4)]
-        );
-        assert_eq!(
-            progress.delivered(std::slice::from_ref(&a)),
+            deliver(&mut progress, &a),
             [span(0, 0, 19)],
             "a and b at once"
         );
         progress.read(&[span(0, 20, 20), span(1, 5, 5)]);
         progress.keep_only(&[("t".to_owned(), 1)]);
-        assert_eq!(progress.delivered(&[span(1, 5, 5)]), [span(1, 5, 5)]);
+        assert_eq!(deliver(&mut progress, &span(1, 5, 5)), [span(1, 5, 5)]);
         assert!(
-            progress.delivered(&[span(0, 20, 20)]).is_empty(),
+            deliver(&mut progress, &span(0, 20, 20)).is_empty(),
             "no longer ours"
         );
     }
@@ -164,11 +166,11 @@ mod tests {
         progress.read(&[span(0, 0, 9)]);
         progress.read(&[span(0, 0, 19)]);
         assert_eq!(
-            progress.delivered(&[span(0, 0, 9)]),
+            deliver(&mut progress, &span(0, 0, 9)),
             [span(0, 0, 9)],
             "10 to 19 are not delivered"
         );
-        assert_eq!(progress.delivered(&[span(0, 0, 19)]), [span(0, 10, 19)]);
+        assert_eq!(deliver(&mut progress, &span(0, 0, 19)), [span(0, 10, 19)]);
     }
 
     #[test]
@@ -189,7 +191,7 @@ mod tests {
                     progress.read(&[span(0, first, last)]);
                     out.extend(first..=last);
                 } else {
-                    let may = progress.delivered(&[span(0, first, last)]);
+                    let may = deliver(&mut progress, &span(0, first, last));
                     out.retain(|offset| !(first..=last).contains(offset));
                     for committed in may {
                         let open = out.range(..=committed.last).next();

@@ -6,7 +6,10 @@ use flafka_flow::conformance::channel::{Promises, suite};
 use flafka_flow::conformance::doubles::build_context;
 use flafka_flow::settings::{Report, Section, Settings};
 use flafka_flow::{Event, Headers};
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
@@ -132,5 +135,41 @@ async fn a_consumer_that_gave_up_is_a_fault_until_the_channel_is_opened_again() 
         lease.commit().await.expect("commit");
     }
     assert_eq!(bodies, [b"a", b"b", b"c"]);
+    channel.stop().await.expect("stop");
+}
+
+/// A commit that is overtaken by a later one would take the group back behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leases_that_end_at_once_leave_the_group_behind_the_last_of_them() {
+    const ROUNDS: i64 = 30;
+    const LEASES: i64 = 8;
+    let cluster = MockCluster::new(1).expect("mock cluster");
+    cluster.create_topic("t", 1, 1).expect("topic");
+    let channel = channel(&cluster.bootstrap_servers(), "t", &[]);
+    channel.start().await.expect("start");
+    let observer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "t")
+        .create()
+        .expect("a client");
+    for round in 1..=ROUNDS {
+        let events = (0..LEASES).map(|_| Event::new("x"));
+        channel.put(Batch::from_events(events)).await.expect("put");
+        let mut leases = Vec::new();
+        while (leases.len() as i64) < LEASES {
+            let lease = channel.take(TakeLimit::events(1)).await.expect("take");
+            leases.extend((!lease.is_empty()).then_some(lease));
+        }
+        let commits = leases.into_iter().map(|lease| tokio::spawn(lease.commit()));
+        for commit in commits.collect::<Vec<_>>() {
+            commit.await.expect("no panic").expect("commit");
+        }
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition("t", 0);
+        let limit = Duration::from_secs(30);
+        let found = observer.committed_offsets(asked, limit).expect("offsets");
+        let offset = found.elements()[0].offset();
+        assert_eq!(offset, Offset::Offset(round * LEASES), "round {round}");
+    }
     channel.stop().await.expect("stop");
 }
