@@ -26,11 +26,19 @@ struct Good {
     /// Where it is, if there is one.
     batch: Option<(u64, BatchHeader)>,
     /// The first run of bad bytes between the good batch before it and this one.
-    bad: Option<(u64, u64)>,
+    bad: Option<Bad>,
+}
+
+/// A run of bad bytes.
+struct Bad {
+    from: u64,
+    to: u64,
+    /// The offset that comes next where it begins.
+    least: i64,
 }
 
 /// One segment whose batches are checked.
-struct Checked<'a> {
+pub(crate) struct Checked<'a> {
     segment: &'a Segment,
     file: &'a dyn File,
     length: u64,
@@ -38,7 +46,7 @@ struct Checked<'a> {
 }
 
 impl<'a> Checked<'a> {
-    fn new(segment: &'a Segment, file: &'a dyn File, length: u64) -> Self {
+    pub(crate) fn new(segment: &'a Segment, file: &'a dyn File, length: u64) -> Self {
         Checked {
             segment,
             file,
@@ -48,7 +56,7 @@ impl<'a> Checked<'a> {
     }
 
     /// The batch at `position` if it is good and its offsets fit in: none below `least`.
-    fn batch(&mut self, position: u64, least: i64) -> io::Result<Option<BatchHeader>> {
+    pub(crate) fn batch(&mut self, position: u64, least: i64) -> io::Result<Option<BatchHeader>> {
         let good = whole_batch(&mut self.window, position, self.length)?;
         let sound = match &good {
             Some(header) if header.base_offset > least => {
@@ -63,6 +71,10 @@ impl<'a> Checked<'a> {
 
     fn first_from(&mut self, offset: Offset) -> io::Result<Good> {
         let (mut position, mut least) = self.segment.place_of(offset.0);
+        // An entry inside damage: that begins further in front, and is one, whoever meets it where.
+        while position > 0 && self.batch(position, least)?.is_none() {
+            (position, least) = self.segment.place_of(least - 1);
+        }
         let mut bad = None;
         while position < self.length {
             if let Some(header) = self.batch(position, least)? {
@@ -77,10 +89,14 @@ impl<'a> Checked<'a> {
             }
             let (length, most) = (self.length, self.segment.end_offset());
             let next = resync(self.file, position + 1, length, least, most)?;
-            let next = next.map_or(length, |(next, _)| next);
+            let to = next.map_or(length, |(next, _)| next);
             // Only the first run of bad bytes is named; the next read finds the next one.
-            bad.get_or_insert((position, next));
-            position = next;
+            bad.get_or_insert(Bad {
+                from: position,
+                to,
+                least,
+            });
+            position = to;
         }
         Ok(Good { batch: None, bad })
     }
@@ -125,6 +141,9 @@ impl<'a> Checked<'a> {
         } else if self.window.only_zeroes(from, end)? {
             // As a start fills up what is missing.
             "nothing but zeroes where batches should be".to_string()
+        } else if whole_batch(&mut self.window, from, self.length)?.is_some() {
+            "the base offset of the record batch, which no checksum covers, does not carry on"
+                .to_string()
         } else {
             "the record batch does not match its checksum or length".to_string()
         })
@@ -150,9 +169,9 @@ impl StreamReader<'_> {
         let reached = batch
             .as_ref()
             .is_some_and(|(_, header)| header.base_offset <= offset.0);
-        if let (Some((bad, _)), false) = (bad, reached) {
-            let source = checked.wrong(bad).map_err(fault)?;
-            return Err(self.corrupt(segment, bad, source));
+        if let (Some(Bad { from, .. }), false) = (bad, reached) {
+            let source = checked.wrong(from).map_err(fault)?;
+            return Err(self.corrupt(segment, from, source));
         }
         let Some((start, first)) = batch else {
             return Ok(Found::Nothing);
@@ -198,7 +217,7 @@ impl StreamReader<'_> {
 
     /// The same, gaps included.
     fn hole_at(&self, offset: Offset) -> Result<Option<Damage>, ReadError> {
-        let segments: Vec<(Arc<Segment>, u64)> = {
+        let (segments, log_start): (Vec<(Arc<Segment>, u64)>, Offset) = {
             let view = self.stream.view();
             if view.deleted {
                 return Err(ReadError::UnknownStream(self.stream.id));
@@ -207,10 +226,9 @@ impl StreamReader<'_> {
                 return Ok(None);
             }
             let first = view.segment_of(offset).unwrap_or(0);
-            view.segments[first..]
-                .iter()
-                .map(|segment| (Arc::clone(segment), segment.length()))
-                .collect()
+            let segments = view.segments[first..].iter();
+            let segments = segments.map(|segment| (Arc::clone(segment), segment.length()));
+            (segments.collect(), view.log_start)
         };
         let mut hole: Option<Damage> = None;
         for (segment, length) in segments {
@@ -218,13 +236,15 @@ impl StreamReader<'_> {
             let file = self.file_of(&segment)?;
             let mut checked = Checked::new(&segment, &*file, length);
             let Good { batch, bad } = checked.first_from(offset).map_err(fault)?;
-            if let Some((from, next)) = bad {
+            if let Some(Bad { from, to, least }) = bad {
                 segment.suspect();
-                let what = checked.what(from, next).map_err(fault)?;
-                let hole = hole.get_or_insert_with(|| gap(&segment, from, offset, &what));
+                let what = checked.what(from, to).map_err(fault)?;
+                // Whoever asks for an offset in the midst of it meets the same damage.
+                let first = Offset(least).max(log_start).min(offset);
+                let hole = hole.get_or_insert_with(|| gap(&segment, from, first, &what));
                 if hole.bytes == 0 && hole.path == segment.path {
                     hole.position = Position(from);
-                    hole.bytes = next - from;
+                    hole.bytes = to - from;
                 }
             }
             if let Some((position, header)) = batch {

@@ -90,7 +90,7 @@ impl Counts {
     }
 }
 
-/// Not the first offset: that is the one that was asked for.
+/// Not the first offset: it is no lower than the log start was.
 fn is_same(known: &Damage, damage: &Damage) -> bool {
     (&known.path, known.position, known.next) == (&damage.path, damage.position, damage.next)
 }

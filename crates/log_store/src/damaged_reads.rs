@@ -311,3 +311,54 @@ fn a_gap_that_a_repair_left_is_passed_on_without_a_word() {
         close(log);
     }
 }
+
+#[test]
+fn a_lookup_by_time_passes_nothing_good_and_says_where_damage_may_hide_the_answer() {
+    const WRONG: i64 = 10;
+    // Of the base offset, the length, the highest timestamp, and the records.
+    let bits = [(7, 1), (7, 5), (6, 1), (11, 1), (10, 2), (40, 3), (500, 0)];
+    for (byte, bit) in bits {
+        let dir = tempfile::tempdir().unwrap();
+        let (stream, files) = filled(&dir, 16 << 20);
+        let mut bytes = std::fs::read(&files[0]).unwrap();
+        let place = batches_of(&files[0])[WRONG as usize].0 as usize;
+        bytes[place + byte] ^= 1 << bit;
+        std::fs::write(&files[0], bytes).unwrap();
+        for time in 0..40 {
+            let (log, _) = open(&dir);
+            let found = log.offset_for_timestamp(stream, time).unwrap();
+            let offset = found.expect("there is one").0.0;
+            // The time of each record is its offset.
+            let may_be_hidden = time > WRONG && offset == WRONG;
+            let case = format!("{byte}.{bit}, time {time}, found {found:?}");
+            assert!(offset == time || may_be_hidden, "{case}");
+            assert!(!may_be_hidden || time <= WRONG + 1, "{case}");
+            close(log);
+        }
+        let (log, _) = open(&dir);
+        assert_eq!(log.offset_for_timestamp(stream, 40).unwrap(), None);
+        close(log);
+    }
+}
+
+#[test]
+fn damage_is_one_place_wherever_it_is_met() {
+    let dir = tempfile::tempdir().unwrap();
+    let (stream, files) = filled(&dir, 16 << 20);
+    let batches = batches_of(&files[0]);
+    let mut bytes = std::fs::read(&files[0]).unwrap();
+    let (from, to) = (batches[5].0 as usize, batches[35].0 as usize);
+    bytes[from..to].fill(0xA5);
+    std::fs::write(&files[0], bytes).unwrap();
+    let (log, _) = open(&dir);
+    for met in [20, 34, 5, 11] {
+        let damage = set_aside(&log, stream, met);
+        assert_eq!((damage.first, damage.next), (Offset(5), Offset(35)));
+        assert_eq!(damage.position, Position(from as u64));
+        assert_eq!(damage.bytes, (to - from) as u64);
+    }
+    let counts = log.counts();
+    assert_eq!((counts.damages, counts.skipped_offsets), (1, 30));
+    assert_eq!(counts.damaged_bytes, (to - from) as u64);
+    close(log);
+}

@@ -1,13 +1,16 @@
 //! Lookups by time (Kafka ListOffsets): the first record at or after a time, and the first with the highest time.
 //!
 //! As in Kafka "first" is by offset, whatever the order of the times: the first segment whose newest record is late
-//! enough, in it the first batch, in it the first record. Records below the log start are not seen, damaged batches are
-//! passed over, and gaps that compaction left are no matter.
+//! enough, in it the first batch, in it the first record. Records below the log start are not seen, and gaps that compaction
+//! left are no matter. Where damage may hide the first record the answer is the offset at which the damage begins: a
+//! reader from there on hears of it, and skips nothing unknowingly.
 
 use std::sync::Arc;
 
 use flafka_kafka_wire::records::{self, BatchHeader};
 
+use crate::checked::Checked;
+use crate::damage::resync;
 use crate::error::{IoFault, ReadError};
 use crate::fs::File;
 use crate::op::Offset;
@@ -153,24 +156,33 @@ impl StreamReader<'_> {
         log_start: Offset,
     ) -> Result<Option<(Offset, i64)>, ReadError> {
         let file = self.file_of(segment)?;
-        let mut walk = HeaderWalk::new(&*file, segment.place_at_time(timestamp).0, length);
-        while let Some(step) = walk
-            .step()
-            .map_err(IoFault::of("read segment", &segment.path))?
-        {
-            let Ok((position, header)) = step else {
-                let good = walk.resync(segment.base_offset, i64::MAX);
-                let good = good.map_err(IoFault::of("read segment", &segment.path))?;
-                if good.is_none() {
-                    break;
+        let fault = |error| IoFault::of("read segment", &segment.path)(error);
+        let mut checked = Checked::new(segment, &*file, length);
+        // From an entry of the index that has little before the time behind it.
+        let (mut position, mut least) = segment.place_at_time(timestamp);
+        while position < length {
+            let at = position;
+            let Some(header) = checked.batch(at, least).map_err(fault)? else {
+                segment.suspect();
+                let behind = resync(&*file, at + 1, length, least, segment.end_offset());
+                match behind.map_err(fault)? {
+                    Some((next, header))
+                        if header.max_timestamp < timestamp
+                            || header.base_offset <= log_start.0 =>
+                    {
+                        position = next;
+                    }
+                    _ => return Ok(Some((Offset(least.max(log_start.0)), timestamp))),
                 }
                 continue;
             };
+            position += header.total_len() as u64;
+            least = header.last_offset() + 1;
             if header.max_timestamp < timestamp || header.last_offset() < log_start.0 {
                 continue;
             }
             let mut found = None;
-            self.each_record(segment, &*file, position, &header, &mut |offset, time| {
+            self.each_record(segment, &*file, at, &header, &mut |offset, time| {
                 if time >= timestamp && offset >= log_start {
                     found = Some((offset, time));
                 }

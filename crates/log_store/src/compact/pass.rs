@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flafka_kafka_wire::records::{self, BatchHeader, HEADER_LEN};
+use flafka_kafka_wire::records::{self, BatchError, BatchHeader, HEADER_LEN};
 
 use super::offsets::OffsetMap;
 use super::{CompactFault, MAX_UNPACKED_BYTES};
 use crate::error::IoFault;
 use crate::fs::{File, Fs, OpenMode};
+use crate::passing::Order;
 use crate::segment::Segment;
 use crate::stream::StreamState;
 use crate::window::Window;
@@ -207,7 +208,8 @@ fn runs(segments: &[Arc<Segment>], end: i64, segment_bytes: u64) -> VecDeque<Vec
 /// What is done with a batch. False ends the walk.
 type OnBatch<'a> = dyn FnMut(&BatchHeader, &[u8]) -> Result<bool, CompactFault> + 'a;
 
-/// Reads a segment's batches in order, each checked.
+/// Reads a segment's batches in order, each checked. A base offset lies outside the checksum, and a record that seems older
+/// than it is would be removed for an older one: so one that does not carry on ends the walk like any other damage.
 pub(crate) fn for_each_batch(
     pass: &Pass,
     fs: &dyn Fs,
@@ -222,11 +224,18 @@ pub(crate) fn for_each_batch(
     let length = segment.length();
     let mut window = Window::new(&*file, length);
     let (mut position, mut paced) = (0, 0);
+    let end_offset = segment.end_offset();
+    let mut order = Order {
+        next: segment.base_offset,
+    };
     while position < length {
-        let corrupt = |source| CompactFault::Corrupt {
-            path: path.clone(),
-            position,
-            source,
+        let corrupt = |source| {
+            segment.suspect();
+            CompactFault::Corrupt {
+                path: path.clone(),
+                position,
+                source,
+            }
         };
         let ends_early = || {
             let kind = std::io::ErrorKind::UnexpectedEof;
@@ -241,6 +250,10 @@ pub(crate) fn for_each_batch(
             .map_err(IoFault::of("read segment", path))?;
         let batch = bytes.ok_or_else(ends_early)?;
         records::verify(batch).map_err(corrupt)?;
+        if !order.takes(&header) || order.next > end_offset {
+            let base_offset = header.base_offset;
+            return Err(corrupt(BatchError::BadBaseOffset { base_offset }));
+        }
         if !on_batch(&header, batch)? {
             return Ok(());
         }
