@@ -121,3 +121,47 @@ fn a_reload_loses_nothing_of_a_memory_channel_whose_sink_is_dead() -> Result<()>
     ensure!(agent.metric("CHANNEL.c1", "ChannelCapacity")? == 5000);
     agent.stop()
 }
+
+/// A channel whose directories are all replaced starts empty: where its events are is said, and they come when the
+/// directory is named again.
+#[test]
+fn a_reload_to_other_directories_says_what_it_leaves_behind() -> Result<()> {
+    let place = Place::new()?;
+    let out = place.folder("out")?;
+    let http_port = port()?;
+    let text = |folder: &str, sinks: &str| {
+        format!(
+            "a1.sources = r1\na1.channels = c1\n{sinks}\
+             a1.sources.r1.type = http\na1.sources.r1.bind = 127.0.0.1\na1.sources.r1.port = {http_port}\n\
+             a1.sources.r1.channels = c1\n\
+             a1.channels.c1.type = file\na1.channels.c1.dataDirs = {}\n",
+            place.path(folder).display()
+        )
+    };
+    let conf = place.file("flume.conf", &text("first", ""))?;
+    let arguments = ["agent", "-n", "a1", "-i", "1"];
+    let mut agent = RunningAgent::start(&arguments, &conf, &[], &place.path("output"))?;
+    agent.until_ready()?;
+    let events = serde_json::json!([{ "body": "one" }, { "body": "two" }]).to_string();
+    let answer = http::post(http_port, "/", &[], events.as_bytes())?;
+    ensure!(answer.status == 200, "{answer:?}");
+
+    replace(&conf, &text("second", ""), 1)?;
+    agent.until_output("uses none of this channel's directories")?;
+    let line = format!(
+        "waiting=2 directories=\"{}\"",
+        place.path("first").display()
+    );
+    agent.until_output(&line)?;
+
+    let sinks = format!(
+        "a1.sinks = k1\na1.sinks.k1.channel = c1\na1.sinks.k1.type = file_roll\na1.sinks.k1.sink.directory = {}\n",
+        out.display()
+    );
+    replace(&conf, &text("first", &sinks), 2)?;
+    poll::until_true("the events come out", LIMIT, || {
+        Ok(place.lines("out")? == ["one", "two"])
+    })
+    .with_context(|| agent.process.evidence())?;
+    agent.stop()
+}

@@ -62,6 +62,8 @@ pub(crate) struct ChannelPart {
     pub(crate) name: String,
     /// Its type, however it is spelt.
     pub(crate) kind: &'static str,
+    /// Where it stores events.
+    pub(crate) directories: Vec<PathBuf>,
     pub(crate) channel: Arc<dyn Channel>,
 }
 
@@ -161,10 +163,12 @@ impl Builder<'_> {
             let kind = kept::kind(&entry.description.names);
             context.contents = self.options.kept.take(&context.component, kind);
             let channel = (entry.build)(&config.section, &context)?;
+            let promise = (entry.promise)(&config.section, &context.home);
             let name = context.component;
             Ok(ChannelPart {
                 name,
                 kind,
+                directories: promise.map_or_else(Vec::new, |promise| promise.directories),
                 channel,
             })
         };

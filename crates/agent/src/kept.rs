@@ -5,7 +5,8 @@
 //! its name and type: so a reload waits for no sink, and one that is down costs nothing. Channels that keep their events
 //! themselves have nothing to hand over. Invariant: what is handed over is drained neither before nor lost after.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flafka_config::topology::AgentConfig;
@@ -22,13 +23,17 @@ pub struct KeptChannels {
 struct State {
     /// The channels of the next configuration, by full name, with their types.
     next: HashMap<String, &'static str>,
+    /// The directories that its channels use, if there is one.
+    next_directories: Option<HashSet<PathBuf>>,
     held: HashMap<String, (&'static str, Contents)>,
 }
 
 impl KeptChannels {
-    /// Says what configuration comes next; before the agents of the present one are stopped.
-    pub fn prepare(&self, agents: &[AgentConfig], registry: &Registry) {
+    /// Says what configuration comes next; before the agents of the present one are stopped. `home` is where Flume's
+    /// default paths begin.
+    pub fn prepare(&self, agents: &[AgentConfig], registry: &Registry, home: &Path) {
         let mut next = HashMap::new();
+        let mut directories = HashSet::new();
         for agent in agents {
             for channel in &agent.channels {
                 let mut entries = registry.channels.iter();
@@ -37,10 +42,23 @@ impl KeptChannels {
                 if let Some(entry) = entry {
                     let name = format!("{}.channels.{}", agent.name, channel.name);
                     next.insert(name, kind(&entry.description.names));
+                    let promise = (entry.promise)(&channel.section, home);
+                    directories.extend(promise.into_iter().flat_map(|promise| promise.directories));
                 }
             }
         }
-        self.lock().next = next;
+        let mut state = self.lock();
+        state.next = next;
+        state.next_directories = Some(directories);
+    }
+
+    /// Whether a configuration comes next that uses none of these directories of a channel.
+    pub(crate) fn leaves_all(&self, directories: &[PathBuf]) -> bool {
+        let state = self.lock();
+        let next = state.next_directories.as_ref();
+        next.is_some_and(|next| {
+            !directories.is_empty() && directories.iter().all(|dir| !next.contains(dir))
+        })
     }
 
     /// Whether events wait for a next configuration.

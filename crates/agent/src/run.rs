@@ -251,6 +251,17 @@ async fn stop_channels(
         let channel = &part.name;
         // The next channel goes on with what is in memory.
         let is_kept = is_kept(part, &options.kept);
+        let waiting = part.channel.counters().get(Metric::ChannelSize);
+        if waiting > 0 && options.kept.leaves_all(&part.directories) {
+            let directories = part.directories.iter().map(|dir| dir.display().to_string());
+            let directories = directories.collect::<Vec<_>>().join(", ");
+            warn!(
+                channel,
+                waiting,
+                directories,
+                "the new configuration uses none of this channel's directories: what waits there is delivered only when one does again"
+            );
+        }
         match tokio::time::timeout(deadline, part.channel.stop()).await {
             Ok(Ok(())) => {}
             Ok(Err(stranded @ ChannelError::Stranded { .. })) if !is_kept => {

@@ -75,8 +75,8 @@ settings! {
     pub struct FileChannelConfig {
         /// Directories for the data, separated by commas, best on disks of their own; below each the
         /// folder `flafka`. Puts go to them in turn, takes drain all; one that is full or fails does
-        /// not stop the others. A directory that is no longer named is drained as long as it holds
-        /// events. Give each channel its own. Default: `~/.flume/file-channel/data`.
+        /// not stop the others. A directory that is no longer named, beside one that still is, is drained
+        /// as long as it holds events. Give each channel its own. Default: `~/.flume/file-channel/data`.
         "dataDirs" => data_dirs: CommaList = CommaList(Vec::new()),
         /// Events that the channel holds at most, those in open transactions included. It may be
         /// changed at any time.

@@ -14,7 +14,9 @@ use tracing::{info, warn};
 
 use super::check::{Checked, check};
 use super::kafka::runtime;
-use super::running::{Definitions, Shown, ending, run_agents, serve_monitoring, stop_on_signals};
+use super::running::{
+    Definitions, Shown, ending, home, run_agents, serve_monitoring, stop_on_signals,
+};
 use crate::arguments::{AgentOptions, ConfigurationOptions, JavaOptions};
 use crate::exit::{Ending, Outcome, chain, say};
 use crate::logging;
@@ -60,7 +62,8 @@ async fn run_until_stopped(
         };
         if let Some(next) = &next {
             let registry = flafka_agent::registry();
-            shown.kept.prepare(std::slice::from_ref(next), &registry);
+            let next = std::slice::from_ref(next);
+            shown.kept.prepare(next, &registry, &home());
         }
         round.cancel();
         let stopped = running.await?;
@@ -164,7 +167,7 @@ fn buildable(agents: Vec<AgentConfig>, name: &str) -> anyhow::Result<AgentConfig
         clock: Arc::new(SystemClock),
         counters: CountersRegistry::default(),
         board: HealthBoard::default(),
-        home: std::env::var_os("HOME").map_or_else(|| "/".into(), Into::into),
+        home: home(),
         deadlines: Deadlines::default(),
         kept: KeptChannels::default(),
     };

@@ -2,8 +2,6 @@
 //!
 //! Reads configurations only, no directory and no server, so it can be asked before anything runs.
 
-use std::path::PathBuf;
-
 use flafka_broker::BrokerConfig;
 use flafka_flow::Promise;
 use serde_json::{Value, json};
@@ -11,6 +9,7 @@ use serde_json::{Value, json};
 use super::broker::read_config;
 use super::check::{Checked, check};
 use super::log::text;
+use super::running::home;
 use crate::arguments::ExplainOptions;
 use crate::exit::{Ending, Outcome, say};
 
@@ -60,7 +59,7 @@ fn channels(options: &ExplainOptions) -> anyhow::Result<Option<Vec<Part>>> {
         return Ok(None);
     };
     let registry = flafka_agent::registry();
-    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let home = home();
     let mut parts = Vec::new();
     for agent in agents {
         if name.is_some_and(|name| name != agent.name) {

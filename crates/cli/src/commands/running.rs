@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -434,6 +435,11 @@ pub(crate) fn serve(console: Console, shown: &Shown, stop: &CancellationToken) {
     });
 }
 
+/// Where Flume's default paths begin.
+pub(crate) fn home() -> PathBuf {
+    std::env::var_os("HOME").map_or_else(|| "/".into(), Into::into)
+}
+
 /// Builds and runs agents until `stop`; returns when all have stopped in order, with the worst of their ends.
 pub(crate) async fn run_agents(
     agents: &[AgentConfig],
@@ -446,7 +452,7 @@ pub(crate) async fn run_agents(
         clock: Arc::new(SystemClock),
         counters: shown.counters.clone(),
         board: shown.board.clone(),
-        home: std::env::var_os("HOME").map_or_else(|| "/".into(), Into::into),
+        home: home(),
         deadlines: Deadlines::default(),
         kept: shown.kept.clone(),
     };
