@@ -21,7 +21,7 @@ use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::{FetchRequest, TopicName};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use self::wire::{PartitionAnswer, TopicAnswer};
 use super::{check_leader_epoch, online};
@@ -193,7 +193,11 @@ fn read_all(context: &HandlerContext, wanted: &[WantedTopic], max_bytes: usize) 
 fn read_failed(topic: &TopicName, partition: i32, error: &ReadError) -> ResponseError {
     match error {
         ReadError::UnknownStream(_) | ReadError::OutOfRange { .. } | ReadError::Closed => {}
-        ReadError::Corrupt { .. } | ReadError::Io(_) => {
+        // Named once by the log, with its file; a client asks again and again.
+        ReadError::Corrupt { .. } => {
+            debug!(topic = %topic.as_str(), partition, %error, "read partition");
+        }
+        ReadError::Io(_) => {
             warn!(topic = %topic.as_str(), partition, %error, "read partition");
         }
     }
