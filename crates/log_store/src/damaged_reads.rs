@@ -362,3 +362,41 @@ fn damage_is_one_place_wherever_it_is_met() {
     assert_eq!(counts.damaged_bytes, (to - from) as u64);
     close(log);
 }
+
+#[test]
+fn a_repair_that_loses_the_last_records_leaves_a_batch_that_reaches_the_end() {
+    // The last record, and all of the last segment.
+    for all_of_it in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (stream, files) = filled(&dir, 16 * 1024);
+        let last = files.last().unwrap();
+        let batches = batches_of(last);
+        let first_lost = match all_of_it {
+            true => batches[0],
+            false => batches[batches.len() - 1],
+        };
+        let mut bytes = std::fs::read(last).unwrap();
+        let tail = &mut bytes[first_lost.0 as usize..];
+        tail.fill(0xA5);
+        std::fs::write(last, bytes).unwrap();
+        let report = crate::repair(dir.path(), true).unwrap();
+        let first_lost = first_lost.1.base_offset;
+        assert_eq!(report.lost.len(), 1);
+        assert_eq!(
+            (report.lost[0].first, report.lost[0].last),
+            (Offset(first_lost), Offset(39))
+        );
+        let again = crate::repair(dir.path(), true).unwrap();
+        assert!(again.actions.is_empty(), "{:?}", again.actions);
+        let verified = crate::inspect::verify(dir.path(), &mut |_| {}).unwrap();
+        assert_eq!(verified.errors, 0);
+        for start in 0..2 {
+            let (log, report) = open(&dir);
+            assert!(report.damages.is_empty(), "{report:?}");
+            assert_eq!(read_on(&log, stream, 0), (40 + start, None));
+            log.commit_blocking(vec![append(stream, batch(1, 10, 50))])
+                .unwrap();
+            close(log);
+        }
+    }
+}

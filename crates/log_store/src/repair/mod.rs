@@ -9,6 +9,7 @@
 //! Invariant: until the new checkpoint is durable the old one and its journal are in place, so a repair that was
 //! interrupted can be run again.
 
+mod filler;
 mod gather;
 mod kept;
 mod overlay;
@@ -17,6 +18,7 @@ mod replace;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use self::filler::Filler;
 use self::gather::{bad_checkpoints, gather};
 use self::kept::{Bounds, Kept};
 use self::overlay::Overlay;
@@ -98,6 +100,7 @@ pub fn repair(dir: &Path, apply: bool) -> Result<RepairReport, OpenError> {
         report: RepairReport::default(),
         rewritten: Vec::new(),
         gone: Vec::new(),
+        fillers: Vec::new(),
         bad_checkpoints: Vec::new(),
     };
     for damage in &gathered.damages {
@@ -153,6 +156,7 @@ struct Plan<'a> {
     rewritten: Vec<Rewritten>,
     /// Segments of which nothing is left.
     gone: Vec<PathBuf>,
+    fillers: Vec<Filler>,
     /// Names of checkpoints that cannot be read.
     bad_checkpoints: Vec<String>,
 }
@@ -212,6 +216,15 @@ impl Plan<'_> {
             } else if last {
                 break;
             }
+        }
+        if let Some(filler) = Filler::of(&stream, &segments, &dir) {
+            let lost = stream.end - filler.segment.base;
+            let what = format!(
+                "offsets are lost at the end ({lost}); a batch without records stands for them, so that consumers pass them"
+            );
+            self.act(&filler.path(), 0, what);
+            segments.push(filler.segment);
+            self.fillers.push(filler);
         }
         Ok(StreamSnapshot {
             id,
@@ -358,6 +371,10 @@ impl Plan<'_> {
                 }
                 _ => drop_indexes(fs, &path).map_err(IoFault::of("remove index", &path))?,
             }
+        }
+        // Where a segment that is gone was.
+        for filler in std::mem::take(&mut self.fillers) {
+            filler.write(fs)?;
         }
         let journal_dir = self.dir.join(JOURNAL_DIR);
         let last = gathered.sequences.last().copied().unwrap_or(0);
