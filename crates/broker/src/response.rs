@@ -118,10 +118,8 @@ async fn write_records<W: AsyncWrite + Unpin>(
         let took = if is_cached {
             timed_fill(&mut reader, step)?
         } else {
-            let mut filled = std::mem::take(step);
             let took;
-            (reader, filled, took) = fill_blocking(reader, filled).await?;
-            *step = filled;
+            (reader, *step, took) = fill_blocking(reader, std::mem::take(step)).await?;
             took
         };
         is_cached = took < CACHED;

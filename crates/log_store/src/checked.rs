@@ -1,9 +1,10 @@
 //! Reading where damage is known, or looked for: each batch is checked before it counts.
 //!
-//! Of a healthy segment a plan names ranges that nobody looks into. Once damage was met in a segment
-//! ([`Segment::suspect`]: at a start, by [`crate::Log::set_aside`], by a header that makes no sense or does not carry on
-//! from the one before it, by a file that is shorter than what was published) its ranges end before the first batch that is not good, and a read at that batch says
-//! so. These reads go through the bytes, so they span at most [`MOST_BYTES`].
+//! Of a healthy segment a plan names ranges whose headers are watched as they pass ([`crate::passing`]). Once damage was
+//! met in a segment ([`Segment::suspect`]: at a start, by [`crate::Log::set_aside`], by a header that makes no sense or
+//! does not carry on from the one before it, by a file that is shorter than what was published) its ranges end before the
+//! first batch that is not good, and a read at that batch says so. These reads go through the bytes, so they span at most
+//! [`MOST_BYTES`].
 
 use std::io;
 use std::sync::Arc;

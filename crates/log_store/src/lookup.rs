@@ -112,7 +112,7 @@ impl StreamReader<'_> {
             .map_err(IoFault::of("read segment", &segment.path))?;
         let bad = |source| self.corrupt(segment, position, source);
         if records::verify(&batch).is_err() {
-            return Ok(()); // Damaged: the next good one is the answer.
+            return Ok(()); // Damaged: its times count for nothing.
         }
         let iter = records::records(header, &batch, &mut scratch, MAX_LOOKUP_BYTES).map_err(bad)?;
         for record in iter {
